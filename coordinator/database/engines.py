@@ -26,6 +26,8 @@ LOCK_S, READ_LOCK_S = 10.0, 1.0
 """Seconds that SQLite waits for another process's lock. Readers wait in the event loop's thread, and hardly ever."""
 _KEPT = 10
 """Most connections to PostgreSQL that stay open unused."""
+_KEPT_S = 300
+"""Seconds after which one is opened anew: a firewall may have dropped it without a word."""
 
 
 def postgres_engine(address: Address, connections: int) -> AsyncEngine:
@@ -36,6 +38,7 @@ def postgres_engine(address: Address, connections: int) -> AsyncEngine:
         async_creator=partial(connect_postgres, address),
         pool_size=kept,
         max_overflow=connections - kept,
+        pool_recycle=_KEPT_S,
         json_deserializer=str,  # documents are parsed by their columns' type, on both databases
     )
 

@@ -58,7 +58,7 @@ class Database:
             waits = {"lock_s": engines.LOCK_S, "read_lock_s": engines.READ_LOCK_S}
             self._driver = SqliteDriver(address, self._single.dialect, **waits)
         else:
-            of_sessions = connections // 2
+            of_sessions = max(2, connections // 3)
             self._writer = self._reader = postgres_engine(address, of_sessions)
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
             of_driver = connections - of_sessions - 1  # another is the channel's

@@ -8,11 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # noqa: E402
+
 from agent.train.base.model import Base  # noqa: E402
 from agent.train.data.tokens import TokenRows  # noqa: E402
 from agent.train.suitability.measure import measure  # noqa: E402
 from agent.train.suitability.trying import tried  # noqa: E402
 from agent.train.trainer.loss import collate  # noqa: E402
+from agent.train.trainer.packing import joined  # noqa: E402
 from agent.train.trainer.scoring import add_head  # noqa: E402
 from shared.campaign.spec import LoraSection  # noqa: E402
 from tests.zoo.families import FAMILIES, Family  # noqa: E402
@@ -94,3 +97,27 @@ def test_joined_rows_have_the_loss_and_the_gradient_of_padded_ones_or_are_not_jo
     assert joined_gradients.keys() == padded_gradients.keys()
     for name, gradient in joined_gradients.items():
         torch.testing.assert_close(gradient, padded_gradients[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_mask_that_knows_nothing_of_rows_lets_none_see_another() -> None:
+    """Some models make the mask of a window without the positions that restart."""
+    lengths, window = (5, 2, 9), 3
+    mask_of_rows = torch.zeros(3, 9)
+    for row, length in enumerate(lengths):
+        mask_of_rows[row, :length] = 1
+    query, key, value = (torch.randn(1, 4, 16, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
+    module, attend = torch.nn.Module(), ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def window_mask(n_tokens: int) -> Any:
+        distance = torch.arange(n_tokens)[:, None] - torch.arange(n_tokens)[None, :]
+        return ((distance >= 0) & (distance < window))[None, None]
+
+    with joined(mask_of_rows) as positions:
+        together, _ = attend(module, query, key, value, window_mask(16))
+        with pytest.raises(RuntimeError, match="16 tokens of joined rows meet attention over 15"):
+            attend(module, query[:, :, 1:], key[:, :, 1:], value[:, :, 1:], None)
+    assert positions[0].tolist() == [*range(5), *range(2), *range(9)]
+    for begin, length in ((0, 5), (5, 2), (7, 9)):
+        part = (tensor[:, :, begin : begin + length] for tensor in (query, key, value))
+        alone, _ = attend(module, *part, window_mask(length))
+        torch.testing.assert_close(together[:, begin : begin + length], alone)

@@ -29,6 +29,11 @@ def probe_rows(rows: TokenRows) -> TokenRows:
     return TokenRows.of(probes)
 
 
+def longest_probe(rows: TokenRows) -> int:
+    """The tokens of the longest of the rows that ``probe_rows`` makes of *rows*."""
+    return min(int(rows.lengths.max()), _LONG_TOKENS)
+
+
 def _half_supervised(tokens: list[int]) -> TokenRow:
     half = len(tokens) // 2
     return tokens, [place >= half for place in range(len(tokens))]

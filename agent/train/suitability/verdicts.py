@@ -14,6 +14,7 @@ from agent.train.base.model import Base
 from agent.train.data.tokens import TokenRows
 from agent.train.progress import Reporter
 from agent.train.suitability.measure import measure
+from agent.train.suitability.probe import longest_probe
 from agent.train.trainer.head import mark_own_head
 from agent.train.trainer.packing import mark_joining
 from shared.campaign.spec import LoraSection, Quantization
@@ -28,13 +29,17 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
 class Verdict(BaseModel):
-    """What was measured of a base model that can be trained; see ``Measured``."""
+    """What was measured of a base model that can be trained; see ``Measured``.
+
+    longest: tokens of the longest row that it was measured with.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     own_head: bool
     padded_because: str | None
     notices: tuple[str, ...] = ()
+    longest: int
 
 
 def ensure_suitable(
@@ -72,12 +77,14 @@ def ensure_suitable(
     parts.append(lora.model_dump_json(include={"target_modules", "freeze_a"}) if lora is not None else "")
     key = sha256_of_parts([*parts, __version__, *map(metadata.version, libraries)])
     path = cache / f"suitability-{key}.json"
-    if (kept := _load(path)) is not None:
+    longest = longest_probe(rows)
+    if (kept := _load(path)) is not None and kept.longest >= longest:
         _mark(base, kept)
         return kept
     report(Progress(phase=Phase.CHECKING_MODEL))
     exact = base.dtype == torch.float32 and quantization is None
-    verdict = Verdict(**asdict(measure(base, lora, rows, micro_batch=micro_batch, exact=exact)))
+    measured = measure(base, lora, rows, micro_batch=micro_batch, exact=exact)
+    verdict = Verdict(**asdict(measured), longest=longest)
     _mark(base, verdict)
     if trial is not None:
         trial()

@@ -2,8 +2,8 @@
 
 The backbone is called with the tokens of all rows as one of them, (1, Σ T), and ``position_ids`` that restart. Which
 tokens see one another is then the attention's matter. FlashAttention finds the borders in the positions. Torch's SDPA
-would need a mask of all tokens by all tokens, most of it empty, so it is called for each row apart: as much work as
-without padding, and the other layers see all tokens at once.
+would need a mask of all tokens by all tokens, most of it empty, so it is called for each row apart, whatever mask the
+model has made: as much work as without padding, and the other layers see all tokens at once.
 
 Whether a model computes the same with joined rows is measured (``agent.train.suitability``), and marked on it.
 """
@@ -21,8 +21,8 @@ from transformers.masking_utils import sdpa_mask
 
 _MARK = "joins_rows"
 _SDPA = "sdpa"
-_ATTEND = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Types of layers in which a token takes only from those that it attends to."""
+_ATTEND = {"full_attention", "sliding_attention"}
+"""Types of layers in which a token takes only from those that it attends to, by their distance alone."""
 _lengths: ContextVar[tuple[int, ...] | None] = ContextVar("lengths", default=None)
 """The lengths of the rows that the model has joined now, in tokens."""
 
@@ -42,7 +42,7 @@ def why_not(model: Any) -> str | None:
     config = model.config.get_text_config()
     others = {*(getattr(config, "layer_types", None) or ())} - _ATTEND
     if others or getattr(model, "_is_stateful", False):
-        return f"it carries a state from token to token{f' ({min(others)})' if others else ''}"
+        return f"it carries a state from token to token, or sees them in parts{f' ({min(others)})' if others else ''}"
     attention = config._attn_implementation
     if attention != _SDPA and "flash" not in str(attention):
         return f"its attention ({attention}) would look at all pairs of tokens"
@@ -69,13 +69,22 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Torch's SDPA as transformers calls it, for each of the joined rows apart.
 
-    query, key, value: (batch, heads, tokens, width). Returns (batch, tokens, heads, width).
+    query, key, value: (batch, heads, tokens, width). attention_mask: (…, tokens, tokens), of which only what a row's
+    tokens see of each other is used. Returns (batch, tokens, heads, width).
     """
     lengths = _lengths.get()
-    if lengths is None or attention_mask is not None:
+    if lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts], dim=1), None
+    rows, end = [], 0
+    for length in lengths:
+        begin, end = end, end + length
+        part = (tensor[:, :, begin:end] for tensor in (query, key, value))
+        mask = None if attention_mask is None else attention_mask[..., begin:end, begin:end]
+        rows.append(sdpa_attention_forward(module, *part, mask, **kwargs)[0])
+    if end != query.shape[2] or (attention_mask is not None and attention_mask.shape[-2:] != (end, end)):
+        message = f"{end} tokens of joined rows meet attention over {query.shape[2]}"
+        raise RuntimeError(message)
+    return torch.cat(rows, dim=1), None
 
 
 def _mask(*args: Any, local_size: int | None = None, **kwargs: Any) -> Tensor | None:

@@ -19,7 +19,7 @@ from coordinator.database.address import Address
 from coordinator.database.driver_errors import CONSTRAINT_CLASS, hide_details, postgres_error
 from coordinator.database.postgres.connecting import connect_postgres
 from coordinator.database.prepared import Prepared, Row
-from coordinator.errors import DatabaseAway, Unstorable
+from coordinator.errors import DatabaseAway
 
 _N_STATEMENTS = 500
 """Most statements that a connection keeps prepared; the coordinator has fewer."""
@@ -44,14 +44,17 @@ class PostgresDirect:
     async def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
         """The rows of a statement. Raises DatabaseAway and Unstorable, and otherwise SQLAlchemy's errors."""
         text = statement.text_for(self._dialect)
+        parameters = text.parameters(values)
         with translated(self._address, self._connection, text.sql):
-            return text.converted(await self._connection.fetch(text.sql, *text.parameters(values)))
+            found = await self._connection.fetch(text.sql, *parameters)
+        return text.converted(found)
 
     async def run_each(self, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
         """Run a statement without rows once with each of the values. Raises as ``rows`` does."""
         text = statement.text_for(self._dialect)
+        parameters = [text.parameters(each) for each in values]
         with translated(self._address, self._connection, text.sql):
-            await self._connection.executemany(text.sql, [text.parameters(each) for each in values])
+            await self._connection.executemany(text.sql, parameters)
 
 
 class PostgresDriver:
@@ -60,7 +63,8 @@ class PostgresDriver:
     Args:
         address: of the database.
         dialect: what statements are compiled for.
-        connections: most that are open.
+        connections: most that are open. Some of them are for single queries alone: each request has one before it does
+            anything, and transactions may wait for one another.
         wait_s: seconds to wait for a free one.
     """
 
@@ -69,6 +73,8 @@ class PostgresDriver:
         self._dialect = dialect
         self._connections = connections
         self._wait_s = wait_s
+        self._free = asyncio.Semaphore(connections)
+        self._transactions = asyncio.Semaphore(connections - max(1, connections // 4))
         self._opening = asyncio.Lock()
         self._pool: Any = None
 
@@ -83,17 +89,17 @@ class PostgresDriver:
 
         Raises DatabaseAway, and SQLAlchemy's errors.
         """
-        async with self._connected() as connection:
+        async with self._turn(self._transactions), self._connected() as connection:
             transaction = connection.transaction(isolation="read_committed")
-            with translated(self._address, connection, "BEGIN"):
+            with translated(self._address, connection, "BEGIN"), _of_no_use_if_cancelled(connection):
                 await transaction.start()
             try:
                 yield PostgresDirect(self._address, self._dialect, connection)
             except BaseException:
-                with suppress(Exception):  # a connection that is lost has rolled back
+                with suppress(Exception), _of_no_use_if_cancelled(connection):  # one that is lost has rolled back
                     await transaction.rollback()
                 raise
-            with translated(self._address, connection, "COMMIT"):
+            with translated(self._address, connection, "COMMIT"), _of_no_use_if_cancelled(connection):
                 await transaction.commit()
 
     async def within(self, connection: AsyncConnection) -> "Session":
@@ -101,23 +107,38 @@ class PostgresDriver:
         return Session(connection)
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Any]:
-        """A connection while the block runs. Raises DatabaseAway, and SQLAlchemy's TimeoutError if none is free."""
-        pool = self._pool or await self._opened()
+    async def _turn(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
+        """Have a place while the block runs. Raises SQLAlchemy's TimeoutError if none becomes free in time."""
         try:
             async with asyncio.timeout(self._wait_s):
-                connection = await pool.acquire()
+                await places.acquire()
         except TimeoutError as error:
             raise NoConnection from error
         try:
-            yield connection
-        except DatabaseAway as away:
-            if not away.only_writes:
-                await pool.expire_connections()  # what befell one has befallen all
-            raise
+            yield
         finally:
-            with suppress(Exception):  # one that cannot be used again is closed
-                await pool.release(connection)
+            places.release()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Any]:
+        """A connection while the block runs. Raises DatabaseAway, and SQLAlchemy's TimeoutError if none is free."""
+        pool = self._pool or await self._opened()
+        async with self._turn(self._free):
+            try:
+                connection = await pool.acquire()  # at once, or as soon as one is made
+            except Exception as error:
+                if not _is_of_driver(error):
+                    raise
+                raise DatabaseAway(f"{self._address.shown}: the connection was lost") from error
+            try:
+                yield connection
+            except DatabaseAway as away:
+                if not away.only_writes:
+                    await pool.expire_connections()  # what befell one has befallen all
+                raise
+            finally:
+                with suppress(Exception):  # one that cannot be used again is closed
+                    await pool.release(connection)
 
     async def _opened(self) -> Any:
         import asyncpg  # type: ignore[import-untyped]
@@ -133,12 +154,15 @@ class PostgresDriver:
         return self._pool
 
     async def close(self) -> None:
-        """Close the connections."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            with suppress(TimeoutError):
+        """Close the connections. What is asked meanwhile finds the database away."""
+        if self._pool is not None:
+            try:
                 async with asyncio.timeout(_CLOSE_S):
-                    await pool.close()
+                    await self._pool.close()
+            except TimeoutError:  # then it has cut them
+                pass
+            finally:
+                self._pool = None
 
 
 class Session:
@@ -170,9 +194,9 @@ def translated(address: Address, connection: Any, sql: str) -> Iterator[None]:
     """
     try:
         yield
-    except Unstorable:  # by a column's own type
-        raise
     except Exception as error:
+        if not _is_of_driver(error):
+            raise
         known = postgres_error(error, address, lost=_is_lost(connection))
         if known is not None:
             raise known from error
@@ -180,6 +204,23 @@ def translated(address: Address, connection: Any, sql: str) -> Iterator[None]:
         state = getattr(error, "sqlstate", None) or ""
         kind = IntegrityError if state.startswith(CONSTRAINT_CLASS) else DBAPIError
         raise kind(sql, None, error, hide_parameters=True) from error
+
+
+@contextmanager
+def _of_no_use_if_cancelled(connection: Any) -> Iterator[None]:
+    """Give a connection up if the block is cancelled: it is in the middle of beginning or ending a transaction."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        with suppress(Exception):  # the pool has taken it back
+            connection.terminate()
+        raise
+
+
+def _is_of_driver(error: Exception) -> bool:
+    from asyncpg import InterfaceError, PostgresError
+
+    return isinstance(error, PostgresError | InterfaceError | OSError | TimeoutError)
 
 
 def _is_lost(connection: Any) -> bool:

@@ -165,6 +165,16 @@ def test_a_base_is_measured_once_for_each_set_of_adapted_layers(
     assert len(measured) == 4, "one that cannot be kept costs time only"
 
 
+def test_a_base_is_measured_again_for_rows_longer_than_those_that_it_was_measured_with(
+    new_lab: Callable[..., Lab], measured: list[Any], tmp_path: Path
+) -> None:
+    short, long = (write_rows(tmp_path / f"{len(rows)}.jsonl", rows) for rows in (ROWS[:12], LONG[:11]))
+    lab = new_lab()
+    for path, count in ((short, 1), (short, 1), (long, 2), (short, 2)):
+        lab.run(lab.work(lab.prepare_job(), data=lab.source(path=path)))
+        assert len(measured) == count
+
+
 def test_code_that_comes_with_a_model_is_a_part_of_it(odd_lab: Callable[[str], Lab], measured: list[Any]) -> None:
     lab = odd_lab("")
     first = work(lab, lab.prepare_job())
