@@ -24,9 +24,13 @@ from typing import Any
 
 from rows import Ratio, Row, add_option, at_least, at_most, write
 
+from shared.wire.tasks.results import Fingerprint
+
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, RANK, RATE = 8, 8, 3e-4
 MAX_LENGTH = 512
+UNKNOWN = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
+"""Names no cached tokens and no cached verdict: each run has a folder of its own."""
 QUESTION = "What is the sentiment of this sentence: positive, negative or neutral?"
 TUNED: dict[str, dict[str, Any]] = {
     "no gradient checkpointing": {"gradient_checkpointing": False},
@@ -47,11 +51,10 @@ TUNED: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """One run. trainer: ``fedloom``, ``trl``, or a name of TUNED. rows: of which data."""
+    """One run. trainer: ``fedloom``, ``trl``, or a name of TUNED. rows: a name of ROWS."""
 
     trainer: str
     rows: str
-    dtype: str
     data: str
     model: str
     steps: int
@@ -59,24 +62,26 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run measured. losses: of each step, in nats. held_out: the loss after it; None of TRL's trainers."""
+    """What a run measured. losses: of each step, in nats a token."""
 
     tokens_per_s: float
     peak_mb: float
     losses: list[float]
-    held_out: float | None = None
 
 
-def source_rows(data: Path, rows: str) -> Iterator[dict[str, str]]:
-    """The rows of a set, as ``fedloom`` reads them."""
-    if rows == "phrasebank":
-        for line in (data / "finance/fpb/Sentences_AllAgree.txt").read_text("latin-1").splitlines():
-            sentence, _, label = line.rpartition("@")
-            yield {"instruction": QUESTION, "input": sentence, "output": label}
-    elif rows == "medical":
-        yield from json.loads((data / "medical/medical_meadow_small.json").read_text())
-    else:
-        raise NotImplementedError(rows)
+def phrasebank(data: Path) -> Iterator[dict[str, str]]:
+    """Short rows, of which one word is learnt."""
+    for line in (data / "finance/fpb/Sentences_AllAgree.txt").read_text("latin-1").splitlines():
+        sentence, _, label = line.rpartition("@")
+        yield {"instruction": QUESTION, "input": sentence, "output": label}
+
+
+def medical(data: Path) -> Iterator[dict[str, str]]:
+    """Rows of many lengths, most of which is learnt."""
+    yield from json.loads((data / "medical/medical_meadow_small.json").read_text())
+
+
+ROWS = {"phrasebank": phrasebank, "medical": medical}
 
 
 def tokens_of(plan: Plan, folder: Path) -> Any:
@@ -85,17 +90,16 @@ def tokens_of(plan: Plan, folder: Path) -> Any:
     from agent.train.base.model import load_tokenizer
     from agent.train.data.cache import DataCache
     from shared import kinds
-    from shared.wire.tasks.results import Fingerprint
 
     path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in source_rows(Path(plan.data), plan.rows)))
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[plan.rows](Path(plan.data))))
     tokenizer = load_tokenizer(Path(plan.model), remote_code=False)
     return tokenizer, DataCache().prepare(
         DataSource(path=path, prompt="instruction", input="input", completion="output", held_out=0.05),
         "auto",
         MAX_LENGTH,
         tokenizer,
-        Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64),
+        UNKNOWN,
         folder,
         lambda _: None,
         kind=kinds.find("sft"),
@@ -125,8 +129,8 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
     from agent.train.base.model import Base
     from agent.train.jobs.trainers import build_trainer, make_examples
     from agent.train.kinds import find
-    from agent.train.kinds.base import Scoring
     from agent.train.process import memory
+    from agent.train.suitability.verdicts import ensure_suitable
     from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
     from shared import kinds
     from shared.algorithms import AlgorithmParams, ClientHalf
@@ -136,11 +140,14 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
     n_rows = plan.steps * BATCH
     samples = data.train.at(np.arange(n_rows))
     training = find("sft")(kinds.find("sft").section())
-    base = Base(Path(plan.model), torch.device("cpu"), getattr(torch, plan.dtype), remote_code=False)
+    base = Base(Path(plan.model), torch.device("cpu"), torch.float32, remote_code=False)
     section = TrainingSection(steps=plan.steps, batch_size=BATCH, learning_rate=RATE, max_length=MAX_LENGTH)
     micro_batch = micro_batch_of(BATCH, ComputeSettings().micro_batch)
     clock = Clock(samples.lengths.tolist())
-    with base.adapter(LoraSection(rank=RANK, alpha=2 * RANK), seed=0) as attached:
+    lora = LoraSection(rank=RANK, alpha=2 * RANK)
+    rows, measured = samples.completions, {"micro_batch": micro_batch, "cache": folder, "report": lambda _: None}
+    ensure_suitable(base, UNKNOWN, lora, rows, use=[], quantization=None, **measured)
+    with base.adapter(lora, seed=0) as attached:
         attached.draw(seed=0)
         settings = TrainerSettings(
             folder=str(folder),
@@ -155,10 +162,7 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
         trainer.attach(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters, lambda _: clock.tick())
         memory.reset_peak()
         trainer.train()
-        peak = memory.peak_bytes()
-        scoring = Scoring(micro_batch, base.autocast_dtype, lambda _: None)
-        held_out = training.evaluate(attached.model, data.held_out, None, scoring)
-    return Result(clock.tokens_per_s, peak / 1e6, trainer.history.losses, held_out["held_out_loss"])
+    return Result(clock.tokens_per_s, memory.peak_bytes() / 1e6, trainer.history.losses)
 
 
 def run_trl(plan: Plan, folder: Path, options: dict[str, Any]) -> Result:
@@ -183,7 +187,7 @@ def run_trl(plan: Plan, folder: Path, options: dict[str, Any]) -> Result:
         def on_optimizer_step(self, *_: Any, **__: Any) -> None:
             clock.tick()
 
-    model = AutoModelForCausalLM.from_pretrained(plan.model, dtype=getattr(torch, plan.dtype))
+    model = AutoModelForCausalLM.from_pretrained(plan.model, dtype=torch.float32)
     trainer = SFTTrainer(
         model,
         args=SFTConfig(
@@ -193,7 +197,7 @@ def run_trl(plan: Plan, folder: Path, options: dict[str, Any]) -> Result:
             learning_rate=RATE,
             lr_scheduler_type="constant",
             use_cpu=True,
-            bf16=plan.dtype == "bfloat16",
+            bf16=False,
             train_sampling_strategy="sequential",
             dataset_kwargs={"skip_prepare_dataset": True},
             logging_steps=1,
@@ -250,7 +254,7 @@ def medians(plan: Plan, repeat: int) -> Result:
     speed, peak = (statistics.median(getattr(each, name) for each in results) for name in ("tokens_per_s", "peak_mb"))
     first = results[0]
     print(f"  {plan.trainer:36} {speed:7.1f} tokens/s {peak:7.0f} MB, last loss {first.losses[-1]:.6f}", flush=True)
-    return Result(speed, peak, first.losses, first.held_out)
+    return Result(speed, peak, first.losses)
 
 
 def compared(rows: str, results: dict[str, Result]) -> list[Row]:
@@ -277,7 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, metavar="DIR")
     parser.add_argument("--model", required=True, metavar="DIR")
-    parser.add_argument("--rows", nargs="+", default=["phrasebank", "medical"], choices=("phrasebank", "medical"))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--trainers", nargs="+", default=["trl", *TUNED, "fedloom"], choices=["trl", *TUNED, "fedloom"])
@@ -286,7 +290,7 @@ def main() -> None:
     found: list[Row] = []
     for rows in given.rows:
         print(rows, flush=True)
-        plans = {name: Plan(name, rows, "float32", given.data, given.model, given.steps) for name in given.trainers}
+        plans = {name: Plan(name, rows, given.data, given.model, given.steps) for name in given.trainers}
         found += compared(rows, {name: medians(plan, given.repeat) for name, plan in plans.items()})
     for row in found:
         ratio = f", {row.ratio.value:.2f} x {row.ratio.to}" if row.ratio is not None else ""
