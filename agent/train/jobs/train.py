@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, as_tensor
 
 from agent.errors import TaskFailed
@@ -16,6 +18,7 @@ from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import Base
 from agent.train.data.sampling import round_seed, sample_rows, sorted_in_steps
+from agent.train.data.tokens import Samples
 from agent.train.jobs.context import JobContext, on_cpu, refused_if_diverged
 from agent.train.jobs.start import check_start
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
@@ -45,16 +48,13 @@ def train(context: JobContext, job: TrainJob) -> Done:
     samples = context.data(job).train
     batch_size = job.training.batch_size
     draw = {"seed": job.training.seed, "round_number": job.round, "client_number": job.client_number}
-    indices = sample_rows(len(samples), job.steps * batch_size, **draw)  # (steps · batch_size,)
-    context.warm.longest_row_tokens = int(samples.lengths[indices].max())
+    drawn = sample_rows(len(samples), job.steps * batch_size, **draw)  # (steps · batch_size,)
+    context.warm.longest_row_tokens = int(samples.lengths[drawn].max())
     seed = round_seed(**draw)
     assert context.client is not None
     assert work.adapter is not None
     client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
-    with context.suitable_base(job, samples) as (base, verdict):
-        if verdict.padded_because is not None:
-            indices = sorted_in_steps(indices, samples.lengths, batch_size)
-        reference = context.reference(job, base, samples, indices)  # (steps · batch_size, completions), or None
+    indices, reference = _prepared(context, job, samples, drawn)
     with (
         context.base() as base,
         base.adapter(job.lora.at_rank(job.rank), seed=seed) as attached,
@@ -105,6 +105,20 @@ def train(context: JobContext, job: TrainJob) -> Done:
     )
     crash_points.reach("child: delta written")
     return Done(result=result, n_distinct=samples.n_distinct(indices))
+
+
+def _prepared(
+    context: JobContext, job: TrainJob, samples: Samples, drawn: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """The rows in the order in which the base takes them, (k,), and their reference, (k, completions), or None.
+
+    The base is measured if it is new here. drawn: the round's k rows.
+    """
+    with context.suitable_base(job, samples) as (base, verdict):
+        indices = drawn
+        if verdict.padded_because is not None:
+            indices = sorted_in_steps(drawn, samples.lengths, job.training.batch_size)
+        return indices, context.reference(job, base, samples, indices)
 
 
 def _settings(context: JobContext, job: TrainJob, base: Base, seed: int, folder: str) -> TrainerSettings:

@@ -1,12 +1,12 @@
 """Measures whether a base model can be trained here, and which head its loss needs."""
 
 import logging
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from agent.errors import TaskFailed
 from agent.train.base.attached import AttachedAdapter
@@ -39,15 +39,16 @@ _EXACT_CHANGE, _ROUNDED_CHANGE = 1e-4, 2e-2
 _B_SCALE = 0.02
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(BaseModel):
     """How a base computes its loss.
 
-    Args:
+    Attributes:
         own_head: whether it needs the model's own head, as TRL's fused one computes another loss.
         padded_because: why the rows of a batch are padded; None if they are joined.
         notices: what the operator should know.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     own_head: bool
     padded_because: str | None
@@ -77,7 +78,7 @@ def measure(base: Base, lora: LoraSection | None, rows: TokenRows, *, micro_batc
             _randomise_zero_factors(attached)
             found = _judge(base, attached.model, attached, probes, micro_batch=micro_batch, exact=exact)
             note = "the loss needs the base model's own head, which takes more memory than the fused one"
-            return replace(found, notices=(*attached.notices, *([note] if found.own_head else [])))
+            return found.model_copy(update={"notices": (*attached.notices, *([note] if found.own_head else []))})
     except TaskFailed:
         raise
     except Exception as error:  # a model's own code can raise anything, and its text may quote a row
@@ -115,7 +116,7 @@ def _judge(
         padded_because = _why_padded(base, model, probes, losses, micro_batch=max(2, micro_batch), exact=exact)
     if attached is not None:
         check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
-    return Measured(own_head, padded_because)
+    return Measured(own_head=own_head, padded_because=padded_because)
 
 
 def _why_padded(

@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from agent import __version__
 from agent.train.base.model import Base
 from agent.train.data.tokens import TokenRows
 from agent.train.progress import Reporter
-from agent.train.suitability.measure import measure
+from agent.train.suitability.measure import Measured, measure
 from agent.train.suitability.probe import longest_probe
 from agent.train.trainer.head import mark_own_head
 from agent.train.trainer.packing import mark_joining
@@ -28,17 +27,12 @@ log = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
-class Verdict(BaseModel):
-    """What was measured of a base model that can be trained; see ``Measured``.
+class Verdict(Measured):
+    """What was measured of a base model that can be trained.
 
     longest: tokens of the longest row that it was measured with.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    own_head: bool
-    padded_because: str | None
-    notices: tuple[str, ...] = ()
     longest: int
 
 
@@ -84,7 +78,7 @@ def ensure_suitable(
     report(Progress(phase=Phase.CHECKING_MODEL))
     exact = base.dtype == torch.float32 and quantization is None
     measured = measure(base, lora, rows, micro_batch=micro_batch, exact=exact)
-    verdict = Verdict(**asdict(measured), longest=longest)
+    verdict = Verdict(**dict(measured), longest=longest)
     _mark(base, verdict)
     if trial is not None:
         trial()
