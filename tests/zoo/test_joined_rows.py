@@ -121,3 +121,16 @@ def test_a_mask_that_knows_nothing_of_rows_lets_none_see_another() -> None:
         part = (tensor[:, :, begin : begin + length] for tensor in (query, key, value))
         alone, _ = attend(module, *part, window_mask(length))
         torch.testing.assert_close(together[:, begin : begin + length], alone)
+
+
+@pytest.mark.parametrize("joins", [True, False])
+@pytest.mark.parametrize("mask", [[0, 0, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]], ids=["left", "within", "empty"])
+def test_rows_that_are_not_padded_on_the_right_are_refused(tmp_path: Path, mask: list[int], joins: bool) -> None:
+    base = base_of(FAMILIES[0], tmp_path)
+    batch = collate([rows_of(base).example(1)] * 2)
+    batch = {name: torch.cat([values, values[:, -1:]], dim=1) for name, values in batch.items()}  # four tokens
+    batch["attention_mask"][1] = torch.tensor(mask)
+    with base.without_adapter() as model, tried(model, own_head=False, joins=joins):
+        add_head(model)
+        with pytest.raises(ValueError, match="rows must be padded on the right"):
+            model(**batch, fused_lm_head=True)

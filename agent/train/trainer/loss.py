@@ -45,7 +45,8 @@ def score_only_supervised(model: Any) -> None:
     Its outputs by token keep their shape, (batch, tokens − 1), with zeros at all other positions. A model that needs
     its own head gets that.
 
-    Such calls take rows that are padded on the right, by keyword. A model that joins rows gets them without padding.
+    Such calls take rows that are padded on the right, by keyword, and raise ValueError for others. A model that joins
+    rows gets them without padding.
     Another gets it without an attention mask: a causal model's tokens never see the padding after them. With a mask,
     padding beyond a sliding window would see nothing at all, of which attention kernels in half precision make NaN.
     """
@@ -55,6 +56,8 @@ def score_only_supervised(model: Any) -> None:
     def forward(*args: Any, labels: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         if labels is None:
             return fused(*args, **kwargs, **({} if attention_mask is None else {"attention_mask": attention_mask}))
+        if attention_mask is not None:
+            _check_padding(attention_mask)
         next_labels = labels[:, 1:]  # (batch, tokens − 1)
         supervised = next_labels != IGNORED
         predicts = functional.pad(supervised, (0, 1))  # (batch, tokens)
@@ -77,6 +80,14 @@ def score_only_supervised(model: Any) -> None:
 
     model.forward = forward
     use_own_head(model, masked=False)
+
+
+def _check_padding(attention_mask: Tensor) -> None:
+    """Raise ValueError unless each row is padded on the right alone: elsewhere its tokens would see the padding."""
+    real = attention_mask.bool()
+    if bool((real[:, 1:] & ~real[:, :-1]).any()) or not bool(real[:, 0].all()):
+        message = "rows must be padded on the right"
+        raise ValueError(message)
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
