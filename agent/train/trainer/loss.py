@@ -46,9 +46,9 @@ def score_only_supervised(model: Any) -> None:
     its own head gets that.
 
     Such calls take rows that are padded on the right, by keyword, and raise ValueError for others. A model that joins
-    rows gets them without padding.
-    Another gets it without an attention mask: a causal model's tokens never see the padding after them. With a mask,
-    padding beyond a sliding window would see nothing at all, of which attention kernels in half precision make NaN.
+    rows gets them without padding. Another gets it without an attention mask: a causal model's tokens never see the
+    padding after them. With a mask, padding beyond a sliding window would see nothing at all, of which attention
+    kernels in half precision make NaN.
     """
     fused = model.forward
 
