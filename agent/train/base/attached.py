@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from agent.errors import TaskFailed
+from agent.train.base.fused_lora import fuse
 from agent.train.base.refusals import unusable
 from agent.train.base.targets import choose_targets
 from agent.train.process import memory
@@ -102,6 +103,7 @@ def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
         raise
     for name, parameter in parameters.items():
         parameter.requires_grad_(is_trained(name, lora))
+    fuse(peft_model)
     return AttachedAdapter(peft_model, parameters, lora.rank, targets.notices)
 
 

@@ -1,0 +1,73 @@
+"""An adapted linear layer in one pass: y = x Wᵀ + bias + (α/r · x Aᵀ) Bᵀ.
+
+PEFT computes both products apart, multiplies the wide one by the scale, and adds; the gradient does so again. Here the
+scale is applied to the narrow product, and the other is added where the first is written. A layer that PEFT computes in
+another way, such as a quantised one or one with dropout, is left to PEFT.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+ADAPTER = "default"
+
+
+class _AdaptedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        """x: (n, in). weight: (out, in), frozen. bias: (out,), frozen. a: (r, in). b: (out, r). Returns (n, out)."""
+        narrow = (x @ a.t()).mul_(scale)  # (n, r)
+        ctx.save_for_backward(x, weight, a, b, narrow)
+        ctx.scale = scale
+        return functional.linear(x, weight, bias).addmm_(narrow, b.t())
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """grad: (n, out), of the output."""
+        x, weight, a, b, narrow = ctx.saved_tensors
+        needs_x, _, _, needs_a, needs_b, _ = ctx.needs_input_grad
+        of_x = of_a = of_b = None
+        if needs_b:
+            of_b = grad.t() @ narrow
+        if needs_x or needs_a:
+            of_narrow = (grad @ b).mul_(ctx.scale)  # (n, r)
+            if needs_a:
+                of_a = of_narrow.t() @ x
+            if needs_x:
+                of_x = (grad @ weight).addmm_(of_narrow, a)
+        return of_x, None, None, of_a, of_b, None
+
+
+def fuse(model: nn.Module) -> None:
+    """Compute the adapted linear layers of a PEFT model in one pass, where that gives what PEFT gives.
+
+    PEFT's own computation is used while its adapters are disabled, merged, or others than ``default``.
+    """
+    for module in model.modules():
+        if type(module) is Linear and type(module.get_base_layer()) is nn.Linear and _is_plain(module):
+            module.forward = partial(_forward, module)
+
+
+def _is_plain(layer: Linear) -> bool:
+    """Whether the layer computes W x + α/r B A x and nothing else."""
+    has_dropout = not isinstance(layer.lora_dropout[ADAPTER], nn.Identity)
+    return not (has_dropout or layer.lora_variant or layer.lora_bias[ADAPTER] or layer.fan_in_fan_out)
+
+
+def _forward(layer: Linear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    base = layer.get_base_layer()
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    is_usual = layer.active_adapters == [ADAPTER] and not (layer.disable_adapters or layer.merged or args or kwargs)
+    if not is_usual or base.weight.dtype != dtype:
+        return type(layer).forward(layer, x, *args, **kwargs)
+    a, b = (factor[ADAPTER].weight.to(dtype) for factor in (layer.lora_A, layer.lora_B))
+    flat = x.to(dtype).reshape(-1, x.shape[-1])
+    adapted: Tensor = _AdaptedLinear.apply(flat, base.weight, base.bias, a, b, layer.scaling[ADAPTER])
+    return adapted.view(*x.shape[:-1], -1)
