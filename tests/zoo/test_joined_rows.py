@@ -14,6 +14,7 @@ from agent.train.base.model import Base  # noqa: E402
 from agent.train.data.tokens import TokenRows  # noqa: E402
 from agent.train.suitability.measure import measure  # noqa: E402
 from agent.train.suitability.trying import tried  # noqa: E402
+from agent.train.trainer.layout import lay_out  # noqa: E402
 from agent.train.trainer.loss import collate  # noqa: E402
 from agent.train.trainer.packing import joined  # noqa: E402
 from agent.train.trainer.scoring import add_head  # noqa: E402
@@ -49,11 +50,14 @@ LENGTHS = (40, 3, 17, 2, 90)
 def rows_of(base: Base) -> TokenRows:
     generator = torch.Generator().manual_seed(5)
     n_tokens = base.language_model.config.get_text_config().vocab_size
-    rows = []
-    for length in LENGTHS:
-        tokens = torch.randint(3, n_tokens, (length,), generator=generator).tolist()
-        rows.append((tokens, [place >= length // 2 for place in range(length)]))
-    return TokenRows.of(rows)
+    rows = [torch.randint(3, n_tokens, (length,), generator=generator).tolist() for length in LENGTHS]
+    for row, fork in FORKS:
+        rows.append([*rows[row][:fork], *rows[row][: fork - 1 : -1]])
+    return TokenRows.of([(tokens, [place >= len(tokens) // 2 for place in range(len(tokens))]) for tokens in rows])
+
+
+FORKS = ((4, 60), (4, 30), (5, 80), (2, 17))
+"""Further rows: each begins as an earlier one does up to a token, the last one to its end."""
 
 
 def trained_families() -> list[Any]:
@@ -78,9 +82,11 @@ def test_joined_rows_have_the_loss_and_the_gradient_of_padded_ones_or_are_not_jo
         assert reason in measured.padded_because
         return
     assert measured.padded_because is None
-    results = []
-    for joins in (False, True):
-        with base.adapter(lora, seed=0) as attached, tried(base.language_model, own_head=False, joins=joins):
+    assert measured.shares
+    results: list[Any] = []
+    ways = ({"joins": False}, {"joins": True}, {"joins": True, "shares": measured.shares})
+    for way in ways:
+        with base.adapter(lora, seed=0) as attached, tried(base.language_model, own_head=False, **way):
             for seed, parameter in enumerate(attached.parameters.values()):
                 values = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
                 parameter.data.copy_(0.1 * values)
@@ -91,18 +97,19 @@ def test_joined_rows_have_the_loss_and_the_gradient_of_padded_ones_or_are_not_jo
             loss.backward()
             gradients = {name: each.grad for name, each in attached.parameters.items() if each.grad is not None}
             results.append((output.log_probs.detach(), loss.item(), gradients))
-    (padded, padded_loss, padded_gradients), (joined, joined_loss, joined_gradients) = results
-    torch.testing.assert_close(joined, padded, atol=2e-5, rtol=0)
-    assert joined_loss == pytest.approx(padded_loss, abs=1e-6)
-    assert joined_gradients.keys() == padded_gradients.keys()
-    for name, gradient in joined_gradients.items():
-        torch.testing.assert_close(gradient, padded_gradients[name], atol=1e-6, rtol=1e-4)
+    padded, padded_loss, padded_gradients = results[0]
+    for log_probs, loss, gradients in results[1:]:
+        torch.testing.assert_close(log_probs, padded, atol=2e-5, rtol=0)
+        assert loss == pytest.approx(padded_loss, abs=1e-6)
+        assert gradients.keys() == padded_gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, padded_gradients[name], atol=1e-6, rtol=1e-4)
 
 
 def test_a_mask_that_knows_nothing_of_rows_lets_none_see_another() -> None:
     """Some models make the mask of a window without the positions that restart."""
     lengths, window = (5, 2, 9), 3
-    mask_of_rows = torch.zeros(3, 9)
+    mask_of_rows = torch.zeros(3, 9, dtype=torch.long)
     for row, length in enumerate(lengths):
         mask_of_rows[row, :length] = 1
     query, key, value = (torch.randn(1, 4, 16, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
@@ -112,11 +119,12 @@ def test_a_mask_that_knows_nothing_of_rows_lets_none_see_another() -> None:
         distance = torch.arange(n_tokens)[:, None] - torch.arange(n_tokens)[None, :]
         return ((distance >= 0) & (distance < window))[None, None]
 
-    with joined(mask_of_rows) as positions:
+    layout = lay_out(mask_of_rows, mask_of_rows, shares=False)
+    with joined(layout):
         together, _ = attend(module, query, key, value, window_mask(16))
         with pytest.raises(RuntimeError, match="16 tokens of joined rows meet attention over 15"):
             attend(module, query[:, :, 1:], key[:, :, 1:], value[:, :, 1:], None)
-    assert positions[0].tolist() == [*range(5), *range(2), *range(9)]
+    assert layout.positions()[0].tolist() == [*range(5), *range(2), *range(9)]
     for begin, length in ((0, 5), (5, 2), (7, 9)):
         part = (tensor[:, :, begin : begin + length] for tensor in (query, key, value))
         alone, _ = attend(module, *part, window_mask(length))

@@ -18,12 +18,13 @@ from agent.train.process import memory
 from agent.train.suitability.gradient import check_gradient
 from agent.train.suitability.probe import (
     change_of_earlier_logits,
+    forked,
     plain_log_probabilities,
     probe_rows,
     with_another_longest,
 )
 from agent.train.suitability.trying import tried
-from agent.train.trainer.packing import why_not
+from agent.train.trainer.packing import may_share, why_not
 from agent.train.trainer.scoring import log_probabilities
 from shared.campaign.spec import LoraSection
 
@@ -45,6 +46,7 @@ class Measured(BaseModel):
     Attributes:
         own_head: whether it needs the model's own head, as TRL's fused one computes another loss.
         padded_because: why the rows of a batch are padded; None if they are joined.
+        shares: whether what several of them begin with is computed once.
         notices: what the operator should know.
     """
 
@@ -52,6 +54,7 @@ class Measured(BaseModel):
 
     own_head: bool
     padded_because: str | None
+    shares: bool = False
     notices: tuple[str, ...] = ()
 
 
@@ -116,7 +119,8 @@ def _judge(
         padded_because = _why_padded(base, model, probes, losses, micro_batch=max(2, micro_batch), exact=exact)
     if attached is not None:
         check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
-    return Measured(own_head=own_head, padded_because=padded_because)
+    shares = padded_because is None and _can_share(base, model, probes, exact=exact)
+    return Measured(own_head=own_head, padded_because=padded_because, shares=shares)
 
 
 def _why_padded(
@@ -142,10 +146,28 @@ def _why_padded(
     return "with other rows before it, a row has another loss"
 
 
-def _tried(base: Base, model: Any, probes: TokenRows, *, joins: bool, micro_batch: int) -> NDArray[np.float64] | None:
+def _can_share(base: Base, model: Any, probes: TokenRows, *, exact: bool) -> bool:
+    """Whether rows that begin alike have the losses that they have end to end."""
+    rows = forked(probes)
+    if rows is None or not may_share(base.language_model):
+        return False
+    whole = _tried(base, model, rows, joins=True, micro_batch=len(rows))
+    shared = _tried(base, model, rows, joins=True, shares=True, micro_batch=len(rows))
+    if whole is None or shared is None:
+        return False
+    changes = float(np.max(np.abs(shared - whole) / rows.n_supervised))
+    if changes <= _EXACT_LEAK if exact else _agree(shared, whole, rows, exact=False):
+        return True
+    log.info("rows that share a beginning have losses that differ by up to %.2g nats a token", changes)
+    return False
+
+
+def _tried(
+    base: Base, model: Any, probes: TokenRows, *, joins: bool, shares: bool = False, micro_batch: int
+) -> NDArray[np.float64] | None:
     """As ``_losses``, and None if the model fails: it may be built otherwise than this way of computing expects."""
     try:
-        return _losses(base, model, probes, own_head=False, joins=joins, micro_batch=micro_batch)
+        return _losses(base, model, probes, own_head=False, joins=joins, shares=shares, micro_batch=micro_batch)
     except Exception as error:
         if memory.is_exhausted(error):
             raise
@@ -154,10 +176,17 @@ def _tried(base: Base, model: Any, probes: TokenRows, *, joins: bool, micro_batc
 
 
 def _losses(
-    base: Base, model: Any, probes: TokenRows, *, own_head: bool, joins: bool, micro_batch: int
+    base: Base,
+    model: Any,
+    probes: TokenRows,
+    *,
+    own_head: bool,
+    joins: bool,
+    shares: bool = False,
+    micro_batch: int,
 ) -> NDArray[np.float64]:
     """The rows' log-probabilities as training and evaluation compute them, in batches, (n,)."""
-    with tried(base.language_model, own_head=own_head, joins=joins):
+    with tried(base.language_model, own_head=own_head, joins=joins, shares=shares):
         return log_probabilities(
             model,
             base.language_model,

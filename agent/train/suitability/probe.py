@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from agent.train.data.tokens import TokenRow, TokenRows
+from agent.train.trainer.layout import SHORTEST
 
 _N_SHORT, _SHORT_TOKENS, _SHORTER_BY = 3, 64, 5
 _LONG_TOKENS = 1024
@@ -46,6 +47,21 @@ def with_another_longest(rows: TokenRows) -> tuple[TokenRows, NDArray[np.bool_]]
     ids = rows.ids.copy()
     ids[part] = other_tokens(rows, ids[part])
     return replace(rows, ids=ids), np.arange(len(rows)) != longest
+
+
+def forked(rows: TokenRows) -> TokenRows | None:
+    """Return *rows*, and twice the longest with other tokens from its middle, and from its last quarter, on.
+
+    None if half of it is too short to be shared.
+    """
+    longest = int(np.argmax(rows.lengths))
+    ids = rows.ids[rows.offsets[longest] : rows.offsets[longest + 1]]  # (T,)
+    forks = [len(ids) // 2, len(ids) * 3 // 4]
+    if forks[0] < SHORTEST:
+        return None
+    examples = [rows.example(number)["input_ids"] for number in range(len(rows))]
+    examples += [[*ids[:fork].tolist(), *other_tokens(rows, ids[fork:]).tolist()] for fork in forks]
+    return TokenRows.of([_half_supervised(each) for each in examples])
 
 
 def other_tokens(rows: TokenRows, ids: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -88,7 +88,7 @@ def ensure_suitable(
 
 def _mark(base: Base, verdict: Verdict) -> None:
     mark_own_head(base.language_model, needed=verdict.own_head)
-    mark_joining(base.language_model, joins=verdict.padded_because is None)
+    mark_joining(base.language_model, joins=verdict.padded_because is None, shares=verdict.shares)
     if verdict.padded_because is not None:
         log.info("rows are padded, which takes longer than joining them: %s", verdict.padded_because)
 

@@ -16,16 +16,17 @@ from torch.nn import functional
 
 from agent.train.data.tokens import IGNORED
 from agent.train.trainer.head import use_own_head
-from agent.train.trainer.packing import joined, joins_rows
+from agent.train.trainer.layout import lay_out
+from agent.train.trainer.packing import CannotShare, joined, joins_rows, shares_beginnings
 
 _BY_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 @contextmanager
-def select_hidden(model: Any, chosen: Tensor) -> Iterator[None]:
+def select_hidden(model: Any, chosen: Tensor | tuple[int, Tensor]) -> Iterator[None]:
     """Make the backbone of *model* return n of its hidden states only, (1, n, width), inside the block.
 
-    chosen: (batch, tokens) bool, of the backbone's own input; n of them are true.
+    chosen: an index of the backbone's own input, (batch, tokens): bool of that shape, or a row and n places in it.
     """
 
     def select(_module: Any, _inputs: Any, output: Any) -> Any:
@@ -63,11 +64,11 @@ def score_only_supervised(model: Any) -> None:
         predicts = functional.pad(supervised, (0, 1))  # (batch, tokens)
         targets = next_labels[supervised].unsqueeze(0)  # (1, n)
         if joins_rows(model) and attention_mask is not None and len(labels) > 1:
-            real = attention_mask.bool()
-            kwargs["input_ids"] = kwargs["input_ids"][real].unsqueeze(0)  # (1, Σ T)
-            predicts = predicts[real].unsqueeze(0)
-            with joined(attention_mask) as positions, select_hidden(model, predicts):
-                output = fused(*args, **kwargs, position_ids=positions, shift_labels=targets)
+            call = functools.partial(fused, *args, **kwargs, shift_labels=targets)
+            try:
+                output = _end_to_end(model, call, attention_mask, predicts, shares=shares_beginnings(model))
+            except CannotShare:
+                output = _end_to_end(model, call, attention_mask, predicts, shares=False)
         else:
             with select_hidden(model, predicts):
                 output = fused(*args, **kwargs, shift_labels=targets)
@@ -80,6 +81,25 @@ def score_only_supervised(model: Any) -> None:
 
     model.forward = forward
     use_own_head(model, masked=False)
+
+
+def _end_to_end(
+    model: Any, call: functools.partial[Any], attention_mask: Tensor, predicts: Tensor, *, shares: bool
+) -> Any:
+    """Call the model with the rows of a batch as one row. Raises CannotShare.
+
+    Args:
+        model: the language model.
+        call: its forward, with the batch.
+        attention_mask: (batch, tokens).
+        predicts: the tokens whose hidden states are scored, (batch, tokens) bool.
+        shares: whether what several rows begin with stands once.
+    """
+    input_ids = call.keywords["input_ids"]
+    layout = lay_out(input_ids, attention_mask, shares=shares)
+    ids, positions = layout.join(input_ids, attention_mask), layout.positions()
+    with joined(layout), select_hidden(model, (0, layout.places[predicts])):
+        return call(input_ids=ids, position_ids=positions)
 
 
 def _check_padding(attention_mask: Tensor) -> None:

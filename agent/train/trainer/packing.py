@@ -1,40 +1,63 @@
 """Rows end to end in place of padding: a batch becomes one row, whose positions restart where another row begins.
 
-The backbone is called with the tokens of all rows as one of them, (1, Σ T), and ``position_ids`` that restart. Which
-tokens see one another is then the attention's matter. FlashAttention finds the borders in the positions. Torch's SDPA
-would need a mask of all tokens by all tokens, most of it empty, so it is called for each row apart, whatever mask the
-model has made: as much work as without padding, and the other layers see all tokens at once.
+The backbone is called with the tokens of all rows as one of them, (1, S), and with their positions. Which tokens see
+one another is then the attention's matter. FlashAttention finds the borders in the positions. Torch's SDPA would need
+a mask of all tokens by all tokens, most of it empty, so it is called for each segment of the layout apart, with the
+keys and values of the segments that its rows begin with: as much work as without padding, and the other layers see all
+tokens at once.
 
-Whether a model computes the same with joined rows is measured (``agent.train.suitability``), and marked on it.
+Whether a model computes the same with joined rows, and with shared beginnings, is measured
+(``agent.train.suitability``), and marked on it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-_MARK = "joins_rows"
+from agent.train.trainer.layout import Layout
+
+_JOINS, _SHARES = "joins_rows", "shares_beginnings"
 _SDPA = "sdpa"
 _ATTEND = {"full_attention", "sliding_attention"}
 """Types of layers in which a token takes only from those that it attends to, by their distance alone."""
-_lengths: ContextVar[tuple[int, ...] | None] = ContextVar("lengths", default=None)
-"""The lengths of the rows that the model has joined now, in tokens."""
+_layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
+"""The layout of the rows that the model has joined now."""
+
+
+class CannotShare(Exception):
+    """The model needs each row by itself: its tokens do not see all of the row before them, or it draws at random."""
 
 
 def joins_rows(model: Any) -> bool:
-    """Whether the language model is marked."""
-    return bool(getattr(model, _MARK, False))
+    """Whether the language model is marked to take rows end to end."""
+    return bool(getattr(model, _JOINS, False))
 
 
-def mark_joining(model: Any, *, joins: bool) -> None:
+def shares_beginnings(model: Any) -> bool:
+    """Whether the language model is marked to take the beginnings that rows share once, and draws nothing at random."""
+    return bool(getattr(model, _SHARES, False)) and not (model.training and _draws(model))
+
+
+def mark_joining(model: Any, *, joins: bool, shares: bool) -> None:
     """Mark the language model."""
-    setattr(model, _MARK, joins)
+    setattr(model, _JOINS, joins)
+    setattr(model, _SHARES, shares)
+
+
+def _draws(model: Any) -> bool:
+    """Whether the model drops values or adds noise in training: each row has to have its own."""
+    config = model.config.get_text_config().to_dict()
+    rates = (value for key, value in config.items() if "drop" in key or "jitter" in key)
+    return any(isinstance(each, (int, float)) and each > 0 for each in rates) or any(
+        module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout)
+    )
 
 
 def why_not(model: Any) -> str | None:
@@ -49,50 +72,64 @@ def why_not(model: Any) -> str | None:
     return None
 
 
-@contextmanager
-def joined(attention_mask: Tensor) -> Iterator[Tensor]:
-    """Have the backbone take the rows of a batch as one, in the block. Yields their positions, (1, Σ T) int64.
+def may_share(model: Any) -> bool:
+    """Whether the language model's attention is the one that knows of segments."""
+    return bool(model.config.get_text_config()._attn_implementation == _SDPA)
 
-    attention_mask: (batch, tokens), 1 at the T first tokens of each row, which are padded on the right.
-    """
-    real = attention_mask.bool()
-    positions = torch.arange(real.shape[1], device=real.device).expand_as(real)[real].unsqueeze(0)
-    token = _lengths.set(tuple(real.sum(dim=1).tolist()))
+
+@contextmanager
+def joined(layout: Layout) -> Iterator[None]:
+    """Have the backbone take the rows of a batch as one, in the block."""
+    token = _layout.set(layout)
     try:
-        yield positions
+        yield
     finally:
-        _lengths.reset(token)
+        _layout.reset(token)
 
 
 def _attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """Torch's SDPA as transformers calls it, for each of the joined rows apart.
+    """Torch's SDPA as transformers calls it, for each segment of the joined rows apart.
 
     query, key, value: (batch, heads, tokens, width). attention_mask: (…, tokens, tokens), of which only what a row's
     tokens see of each other is used. Returns (batch, tokens, heads, width).
     """
-    lengths = _lengths.get()
-    if lengths is None:
+    layout = _layout.get()
+    if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    rows, end = [], 0
-    for length in lengths:
-        begin, end = end, end + length
-        part = (tensor[:, :, begin:end] for tensor in (query, key, value))
-        mask = None if attention_mask is None else attention_mask[..., begin:end, begin:end]
-        rows.append(sdpa_attention_forward(module, *part, mask, **kwargs)[0])
+    end = layout.segments[-1].end
     if end != query.shape[2] or (attention_mask is not None and attention_mask.shape[-2:] != (end, end)):
         message = f"{end} tokens of joined rows meet attention over {query.shape[2]}"
         raise RuntimeError(message)
-    return torch.cat(rows, dim=1), None
+    if layout.is_tree and (attention_mask is not None or kwargs.get("dropout")):
+        raise CannotShare
+    queries, keys, values = (each.split(layout.sizes, dim=2) for each in (query, key, value))  # its gradient is one cat
+    outputs = []
+    for number, segment in enumerate(layout.segments):
+        seen, mask = (*segment.before, number), None
+        if segment.before:
+            mask = layout.mask(number, query)
+        elif attention_mask is not None:
+            mask = attention_mask[..., segment.begin : segment.end, segment.begin : segment.end]
+        key, value = (_together([each[n] for n in seen]) for each in (keys, values))
+        outputs.append(sdpa_attention_forward(module, queries[number], key, value, mask, **kwargs)[0])
+    return torch.cat(outputs, dim=1), None
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts), dim=2)
 
 
 def _mask(*args: Any, local_size: int | None = None, **kwargs: Any) -> Tensor | None:
     """The mask that SDPA needs: none for joined rows, unless one is longer than the window that a token sees."""
-    lengths = _lengths.get()
-    is_plain = not kwargs.get("use_vmap")  # no further rule of who sees whom
-    if lengths is not None and is_plain and (local_size is None or max(lengths) <= local_size):
-        return None
+    layout = _layout.get()
+    if layout is not None:
+        is_plain = not kwargs.get("use_vmap")  # no further rule of who sees whom
+        if is_plain and (local_size is None or layout.longest <= local_size):
+            return None
+        if layout.is_tree:
+            raise CannotShare
     mask: Tensor | None = sdpa_mask(*args, local_size=local_size, **kwargs)
     return mask
 
