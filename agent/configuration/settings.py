@@ -38,8 +38,10 @@ class ComputeSettings(Section):
     float32."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; default: all cores. On a shared host give each agent a part of the cores."""
-    micro_batch: Annotated[int, Field(ge=1)] = 4
-    """Rows, or pairs of completions, that go through the model at once. Halved automatically when memory runs out."""
+    micro_batch: Annotated[int, Field(ge=1)] = 16
+    """The most rows, or pairs of completions, that go through the model at once. Fewer do where the estimated need is
+    above the memory that is free, and on a CPU, which gets no faster beyond 1,024 tokens at once. Halved if memory runs
+    out after all."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
     """Optimizer steps between two training checkpoints; 0 turns checkpoints off."""
     idle_s: Annotated[float, Field(ge=0, le=86400 * 365)] = 600.0

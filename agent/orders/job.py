@@ -49,7 +49,8 @@ class LocalJob(Order[Done]):
         reference: the adapter of the kind's reference model; None means the bare base model, or no reference.
         client_state: the client state that belongs to this client's last committed update.
         residual: what rounding took from that update.
-        micro_batch: rows, or pairs, that go through the model at once.
+        micro_batch: the most rows, or pairs, that go through the model at once.
+        recompute: whether layers keep only their inputs for the backward pass: memory ran out with one row at a time.
         remote_code: whether code that comes with a base model may run.
     """
 
@@ -67,4 +68,5 @@ class LocalJob(Order[Done]):
     client_state: Path | None = None
     residual: Path | None = None
     micro_batch: int
+    recompute: bool = False
     remote_code: bool

@@ -60,8 +60,14 @@ class Failed(Message):
 
 
 class OutOfMemory(Message):
-    """Memory ran out. The child exits, because its memory is in an unknown state."""
+    """Memory ran out. The child exits, because its memory is in an unknown state.
+
+    micro_batch: rows that went through the model at once; 0 if unknown. recomputed: whether layers kept only their
+    inputs, or cannot.
+    """
 
     type: Literal["out_of_memory"] = "out_of_memory"
     peak_bytes: int
     longest_row_tokens: int
+    micro_batch: int = 0
+    recomputed: bool = True

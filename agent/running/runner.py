@@ -247,6 +247,7 @@ class TaskRunner:
         disclosure = Disclosure(self._settings.policy, metrics)
         self._tell_level(job)
         progress = ProgressTracker(with_logging(lambda each: heartbeat.report(disclosure.progress(each)), metrics))
+        recompute = False
         while True:
             order = LocalJob(
                 job=job,
@@ -261,6 +262,7 @@ class TaskRunner:
                 residual=residual,
                 compute=self._settings.compute,
                 micro_batch=micro_batch,
+                recompute=recompute,
                 remote_code=self._settings.policy.remote_code,
             )
             await asyncio.to_thread(check_free_space, order)
@@ -279,7 +281,11 @@ class TaskRunner:
                 if answer.failure.kind is FailureKind.CRASH:
                     await asyncio.to_thread(check_free_space, order)
                 raise TaskFailed(answer.failure.kind, answer.failure.message, answer.private)
-            micro_batch = self._smaller_micro_batch(job, max_length, micro_batch, answer)
+            if (answer.micro_batch or micro_batch) == 1 and not answer.recomputed:
+                log.warning("out of memory with one row at a time; computing layers again in the backward pass")
+                recompute = True
+                continue
+            micro_batch = self._smaller_micro_batch(job, max_length, answer.micro_batch or micro_batch, answer)
 
     def _redactor(self, task: Assignment) -> Redactor:
         """What takes names out of texts, but for those that the coordinator said itself."""

@@ -33,7 +33,7 @@ class Worker:
             on_text: receives the parts of a text.
         """
         handler = handler_of(type(order))
-        self.warm.longest_row_tokens = 0
+        self.warm.begin()
         memory.reset_peak()
         if order.compute.threads is not None:
             torch.set_num_threads(order.compute.threads)

@@ -16,7 +16,8 @@ from agent.train.suitability.measure import measure  # noqa: E402
 from agent.train.suitability.trying import tried  # noqa: E402
 from agent.train.trainer.layout import lay_out  # noqa: E402
 from agent.train.trainer.loss import collate  # noqa: E402
-from agent.train.trainer.packing import joined  # noqa: E402
+from agent.train.trainer.packing import joined, shares_beginnings  # noqa: E402
+from agent.train.trainer.recomputing import can_recompute, recomputed  # noqa: E402
 from agent.train.trainer.scoring import add_head  # noqa: E402
 from shared.campaign.spec import LoraSection  # noqa: E402
 from tests.zoo.families import FAMILIES, Family  # noqa: E402
@@ -69,6 +70,13 @@ def base_of(family: Family, folder: Path) -> Base:
     return Base(family.make(folder), torch.device("cpu"), torch.float32, remote_code=False)
 
 
+def differs_in_training(base: Base) -> bool:
+    """Whether the model computes in training what it does not in evaluation: dropout, or clamped coefficients."""
+    with tried(base.language_model.train(), own_head=False, joins=True, shares=True):
+        clamps = getattr(base.language_model.config.get_text_config(), "altup_coef_clip", None)
+        return clamps is not None or not shares_beginnings(base.language_model)
+
+
 @pytest.mark.parametrize("family", trained_families())
 def test_joined_rows_have_the_loss_and_the_gradient_of_padded_ones_or_are_not_joined(
     family: Family, tmp_path: Path
@@ -84,13 +92,19 @@ def test_joined_rows_have_the_loss_and_the_gradient_of_padded_ones_or_are_not_jo
     assert measured.padded_because is None
     assert measured.shares
     results: list[Any] = []
-    ways = ({"joins": False}, {"joins": True}, {"joins": True, "shares": measured.shares})
-    for way in ways:
-        with base.adapter(lora, seed=0) as attached, tried(base.language_model, own_head=False, **way):
+    ways = [({"joins": False}, False), ({"joins": True}, False), ({"joins": True, "shares": True}, False)]
+    if can_recompute(base.language_model) and not differs_in_training(base):
+        ways.append(({"joins": True, "shares": True}, True))
+    for way, recomputes in ways:
+        with (
+            base.adapter(lora, seed=0) as attached,
+            tried(base.language_model, own_head=False, **way),
+            recomputed(base.language_model, recomputes=recomputes),
+        ):
             for seed, parameter in enumerate(attached.parameters.values()):
                 values = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
                 parameter.data.copy_(0.1 * values)
-            attached.model.eval()  # without the base's own dropout
+            attached.model.train(recomputes)  # evaluation has no dropout, and layers compute again in training only
             add_head(base.language_model)
             output = attached.model(**collate([rows.example(each) for each in range(len(rows))]), fused_lm_head=True)
             loss = -output.log_probs.sum() / output.label_mask.sum()

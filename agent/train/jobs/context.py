@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,11 @@ from agent.train.base.on_disk.fingerprint import check_fingerprint
 from agent.train.data.cache import DataCache
 from agent.train.data.tokens import Samples, TokenizedData
 from agent.train.jobs.trial import try_a_step
+from agent.train.process import memory
 from agent.train.progress import Reporter
 from agent.train.suitability.verdicts import Verdict, ensure_suitable
+from agent.train.trainer.need import Choice, Need, choose
+from agent.train.trainer.recomputing import can_recompute
 from agent.train.trainer.reference import Reference
 from shared.adapters.files import AdapterError, Array, Stored, write_adapter
 from shared.digest import sha256_file, sha256_hex
@@ -37,14 +41,20 @@ log = logging.getLogger(__name__)
 class WarmState:
     """What stays in memory between orders.
 
-    longest_row_tokens: tokens of the longest row of the current order, reported if memory runs out; 0 until known.
+    Of the current order, reported if memory runs out: longest_row_tokens, tokens of the longest row; micro_batch, rows
+    at once; both 0 until known; recomputed, whether layers keep only their inputs, or cannot.
     """
 
     def __init__(self) -> None:
         self.models = ModelCache()
         self.data = DataCache()
         self.finder = BaseFinder()
-        self.longest_row_tokens = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what belongs to the order before."""
+        self.longest_row_tokens = self.micro_batch = 0
+        self.recomputed = True
 
 
 class JobContext:
@@ -121,6 +131,31 @@ class JobContext:
                 trial=lambda: self._try_a_step(job, base, samples),
             )
             yield base, verdict
+
+    def choose(
+        self, base: Base, verdict: Verdict, samples: Samples, indices: NDArray[np.int64], batch_size: int
+    ) -> Choice:
+        """How the rows at *indices*, (k,), go through the base in training, by what they need and what is free."""
+        completions = samples.completions_of(indices)  # (k, completions)
+        model = base.language_model
+        choice = choose(
+            Need.of(model, verdict.bytes_per_token),
+            samples.completions.lengths[completions].sum(axis=1),
+            samples.completions.n_supervised[completions].sum(axis=1),
+            batch_size=batch_size,
+            most=self.work.micro_batch,
+            free=memory.free_bytes(base.device),
+            on_cpu=base.device.type == "cpu",
+            recomputes=self.work.recompute,
+        )
+        if not can_recompute(model):
+            choice = replace(choice, recomputes=False)
+        self.warm.micro_batch, self.warm.recomputed = choice.micro_batch, choice.recomputes or not can_recompute(model)
+        again = ", layers computed again in the backward pass" if choice.recomputes else ""
+        log.info(
+            "%d rows at once%s: about %.2f GB beside the base model", choice.micro_batch, again, choice.bytes / 1e9
+        )
+        return choice
 
     def _try_a_step(self, job: PrepareJob | TrainJob | EvaluateJob, base: Base, samples: Samples) -> None:
         try_a_step(

@@ -24,9 +24,11 @@ from agent.train.jobs.start import check_start
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
 from agent.train.process import memory
 from agent.train.process.machine import describe_machine
-from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
 from agent.train.trainer.federated import TrainingHistory
+from agent.train.trainer.need import Choice
+from agent.train.trainer.recomputing import recomputed
 from shared import crash_points
 from shared.adapters.feedback import outgoing
 from shared.adapters.files import Array, check_finite, slot_name
@@ -54,7 +56,7 @@ def train(context: JobContext, job: TrainJob) -> Done:
     assert context.client is not None
     assert work.adapter is not None
     client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
-    indices, reference = _prepared(context, job, samples, drawn)
+    indices, reference, choice = _prepared(context, job, samples, drawn)
     with (
         context.base() as base,
         base.adapter(job.lora.at_rank(job.rank), seed=seed) as attached,
@@ -71,7 +73,7 @@ def train(context: JobContext, job: TrainJob) -> Done:
         examples = make_examples(context.training, context.kind.name, samples, indices, reference)
         remaining = examples[steps_done * batch_size :]
         # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
-        settings = _settings(context, job, base, seed, folder)
+        settings = _settings(job, base, seed, folder, choice)
         tokenizer = context.files.tokenizer
         trainer = build_trainer(context.training, base, attached, remaining or examples, tokenizer, settings)
         client = client_half(params, broadcast, client_state)
@@ -82,7 +84,8 @@ def train(context: JobContext, job: TrainJob) -> Done:
             log.info("resuming after step %d of %d", steps_done, job.steps)
         context.report(Progress(phase=Phase.TRAINING, done=steps_done, total=job.steps))
         if remaining:
-            trainer.train()
+            with recomputed(base.language_model, recomputes=choice.recomputes):
+                trainer.train()
         _check_steps(trainer.history)
         slots = trainer.slots()
         extras = _flatten_slots(slots, client_half.extras)
@@ -109,8 +112,9 @@ def train(context: JobContext, job: TrainJob) -> Done:
 
 def _prepared(
     context: JobContext, job: TrainJob, samples: Samples, drawn: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-    """The rows in the order in which the base takes them, (k,), and their reference, (k, completions), or None.
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None, Choice]:
+    """The rows in the order in which the base takes them, (k,), their reference, (k, completions), or None, and how
+    they go through the base.
 
     The base is measured if it is new here. drawn: the round's k rows.
     """
@@ -118,15 +122,16 @@ def _prepared(
         indices = drawn
         if verdict.padded_because is not None:
             indices = sorted_in_steps(drawn, samples.lengths, job.training.batch_size)
-        return indices, context.reference(job, base, samples, indices)
+        choice = context.choose(base, verdict, samples, indices, job.training.batch_size)
+        return indices, context.reference(job, base, samples, indices), choice
 
 
-def _settings(context: JobContext, job: TrainJob, base: Base, seed: int, folder: str) -> TrainerSettings:
+def _settings(job: TrainJob, base: Base, seed: int, folder: str, choice: Choice) -> TrainerSettings:
     return TrainerSettings(
         folder=folder,
         training=job.training,
         learning_rate=job.learning_rate,
-        micro_batch=micro_batch_of(job.training.batch_size, context.work.micro_batch),
+        micro_batch=choice.micro_batch,
         seed=seed,
         autocast_dtype=base.autocast_dtype,
     )

@@ -13,6 +13,8 @@ _MESSAGES = (
     "cublas_status_alloc_failed",
 )
 _PROCESS_STATUS = Path("/proc/self/status")
+_MACHINE = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")
 
 
 def is_exhausted(error: BaseException) -> bool:
@@ -28,6 +30,26 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that this process may still take: of the GPU, or of the machine's memory; None if the system does not say.
+
+    A limit on the process's group, as a container has, counts too.
+    """
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
+    if device.type != "cpu":
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        fields = dict(line.split(":", 1) for line in _MACHINE.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+        with contextlib.suppress(OSError, ValueError):  # no such limit: the file is absent, or says "max"
+            limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+            free = min(free, max(0, limit - used))
+        return free
+    return None
 
 
 def peak_bytes() -> int:

@@ -70,4 +70,10 @@ def _out_of_memory(error: Exception, worker: "Worker | None") -> OutOfMemory | N
 
     if not memory.is_exhausted(error):
         return None
-    return OutOfMemory(peak_bytes=memory.peak_bytes(), longest_row_tokens=worker.warm.longest_row_tokens)
+    warm = worker.warm
+    return OutOfMemory(
+        peak_bytes=memory.peak_bytes(),
+        longest_row_tokens=warm.longest_row_tokens,
+        micro_batch=warm.micro_batch,
+        recomputed=warm.recomputed,
+    )

@@ -47,6 +47,7 @@ class Measured(BaseModel):
         own_head: whether it needs the model's own head, as TRL's fused one computes another loss.
         padded_because: why the rows of a batch are padded; None if they are joined.
         shares: whether what several of them begin with is computed once.
+        bytes_per_token: what a backward pass needs of each token; 0 for the bare model, which is not trained.
         notices: what the operator should know.
     """
 
@@ -55,6 +56,7 @@ class Measured(BaseModel):
     own_head: bool
     padded_because: str | None
     shares: bool = False
+    bytes_per_token: int = 0
     notices: tuple[str, ...] = ()
 
 
@@ -117,10 +119,11 @@ def _judge(
     padded_because: str | None = "its own head scores them"
     if not own_head:
         padded_because = _why_padded(base, model, probes, losses, micro_batch=max(2, micro_batch), exact=exact)
+    n_bytes = 0
     if attached is not None:
-        check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
+        n_bytes = check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
     shares = padded_because is None and _can_share(base, model, probes, exact=exact)
-    return Measured(own_head=own_head, padded_because=padded_because, shares=shares)
+    return Measured(own_head=own_head, padded_because=padded_because, shares=shares, bytes_per_token=n_bytes)
 
 
 def _why_padded(

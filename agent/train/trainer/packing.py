@@ -87,6 +87,11 @@ def joined(layout: Layout) -> Iterator[None]:
         _layout.reset(token)
 
 
+def current_layout() -> Layout | None:
+    """The layout of the rows that the backbone takes now; None outside of ``joined``."""
+    return _layout.get()
+
+
 def _attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
