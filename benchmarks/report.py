@@ -25,6 +25,7 @@ SCRIPTS: dict[str, list[list[str]]] = {
         ["--mb", "0", "--agents", "20"],
         *(["--mb", size, "--agents", agents] for size in ("25", "100") for agents in ("2", "8")),
     ],
+    "round_overhead": [[], ["--evaluate"]],
     "aggregation": [["--updates", "4,16"], ["--updates", "64", "--mb", "25"]],
     "transfer": [[]],
     "many_agents": [

@@ -162,9 +162,9 @@ def measure(checkout: Path, given: argparse.Namespace) -> Measured:
         if given.database_url:
             argv += ["--database-url", new_database(given.database_url)]
         coordinator = stack.enter_context(process(argv, checkout, checkout, log))
-        key = wait_for(lambda: _operators_key(folder / "data", log), "the operator's key")
+        key = wait_for(lambda: operators_key(folder / "data", log), "the operator's key")
         http = stack.enter_context(httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=600))
-        wait_for(lambda: _answers(http), "the coordinator")
+        wait_for(lambda: answers(http), "the coordinator")
         # the checkout's own, which speaks its protocol
         child = json.dumps([sys.executable, str(checkout / "benchmarks" / "costless_child.py")])
         agents = []
@@ -180,14 +180,14 @@ def measure(checkout: Path, given: argparse.Namespace) -> Measured:
         return _campaign(http, given, coordinator.pid, [agent.pid for agent in agents], memory)
 
 
-def _operators_key(data: Path, log: Path) -> str | None:
+def operators_key(data: Path, log: Path) -> str | None:
     """The first key of a coordinator; older versions printed it."""
     file = data / "operator.key"
     printed = re.search(r"flo_[\w-]+", file.read_text() if file.exists() else log.read_text())
     return printed[0] if printed else None
 
 
-def _answers(http: httpx.Client) -> bool:
+def answers(http: httpx.Client) -> bool:
     try:
         return http.get("/readyz").is_success
     except httpx.HTTPError:

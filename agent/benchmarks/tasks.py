@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from agent.benchmarks.child import ThreadsChild
 from agent.benchmarks.interface import Asked, Benchmarks, Listening
-from agent.child.progress import with_logging
 from agent.child.supervisor import ChildDied, Supervisor
 from agent.configuration.settings import AgentSettings
 from agent.errors import TaskFailed
@@ -21,14 +20,13 @@ from agent.network.heartbeat import LeaseHeartbeat
 from agent.network.transfer import AdapterCache
 from agent.orders.jobs import BenchmarkJob
 from agent.orders.on_base.model import LocalModel, LoraFile
-from agent.orders.protocol import ChildProgress, LocalProgress
+from agent.orders.protocol import WAITS_FOR_BASE, ChildProgress, LocalProgress
 from agent.workspace import Workspace
 from shared.wire.benchmarks import BenchmarkScore
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)
 
-_WAITS = (Phase.FETCHING_MODEL, Phase.LOADING_MODEL)
 _STOP_S = 15.0
 """Seconds that a cancelled task waits for its thread, which may wait for a program to end."""
 
@@ -82,7 +80,7 @@ class BenchmarkTasks:
             remote_code=settings.policy.remote_code,
             is_of_campaign=True,
         )
-        progress = _Progress(with_logging(heartbeat.report, {}))
+        progress = _Progress(heartbeat.report)
         log_file = self._workspace.log_file(heartbeat.task_id)
         names = [each.name for each in job.benchmarks]
         asked = Asked(names, settings.evaluation.data, job.limit, job.seed)
@@ -157,8 +155,8 @@ class _Progress:
 
     def on_child(self, doing: ChildProgress) -> None:
         """Called in the event loop."""
-        if not isinstance(doing, LocalProgress) and doing.phase in _WAITS:
-            self._report(Progress(phase=doing.phase, done=doing.done, total=doing.total))
+        if not isinstance(doing, LocalProgress) and doing.phase in WAITS_FOR_BASE:
+            self._report(doing)
 
     def has_advanced(self) -> bool:
         """Whether the child that just died got further than the one before it."""

@@ -22,6 +22,8 @@ from agent.errors import AgentError, NotInstalled
 from agent.orders.order import AnswerT, Order, replies_to
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, ChildProgress, Failed, OutOfMemory, Report, TextChunk
 from shared.credentials import SECRET_VARIABLES
+from shared.text.quantities import duration
+from shared.wire.tasks.leases import Phase, Progress
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,9 @@ class Supervisor:
             if process is not None and (process.returncode is not None or self._footing != _footing(order.compute)):
                 await self._end(process)
                 process = None
-            process = process or await self._start(order.compute)
+            if process is None:
+                on_progress(Progress(phase=Phase.IMPORTING))  # the child is silent until it has imported torch
+                process = await self._start(order.compute)
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -124,7 +128,7 @@ class Supervisor:
         self._is_letting_go = True
         try:
             if self._process is not None:
-                log.info("no task for %s: the base model is let go, and loaded again for the next", _span(idle_s))
+                log.info("no task for %s: the base model is let go, and loaded again for the next", duration(idle_s))
                 await self._stop()
         finally:
             self._is_letting_go = False
@@ -270,7 +274,3 @@ def child_environment(compute: ComputeSettings) -> dict[str, str]:
     if compute.threads is not None:
         environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(compute.threads)
     return environment
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"

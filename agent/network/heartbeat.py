@@ -43,8 +43,23 @@ class LeaseHeartbeat:
     through ``finish``.
     """
 
-    def __init__(self, api: CoordinatorApi, instance_id: str, lease: TaskLease) -> None:
+    def __init__(
+        self,
+        api: CoordinatorApi,
+        instance_id: str,
+        lease: TaskLease,
+        disclose: Callable[[Progress], Progress] = lambda progress: progress,
+    ) -> None:
+        """Hold a lease.
+
+        Args:
+            api: the connection to the coordinator.
+            instance_id: of this process.
+            lease: as it was granted.
+            disclose: called with all progress of the task. Returns what of it leaves.
+        """
         self._api = api
+        self._disclose = disclose
         self._instance_id = instance_id
         self._lease = lease
         self._lock = asyncio.Lock()
@@ -62,8 +77,8 @@ class LeaseHeartbeat:
         return self._lease.attempt
 
     def report(self, progress: Progress) -> None:
-        """Send the progress with the next renewal, which follows soon."""
-        self._progress = progress
+        """Send what may leave of the progress with the next renewal, which follows soon."""
+        self._progress = self._disclose(progress)
         self._progress_changed.set()
 
     async def call(self, request: Callable[[TaskLease], Awaitable[T]]) -> T:

@@ -8,6 +8,7 @@ from agent.network.api import CoordinatorApi
 from agent.network.changes import changes, own_weight
 from agent.orders.jobs import TrainJob
 from shared.metrics import LOSSES_OF_STEPS, TRAIN_LOSS_MEAN
+from shared.text.quantities import size
 from shared.wire.agents import OwnCampaign
 from shared.wire.tasks.results import TrainResult
 
@@ -100,8 +101,3 @@ def _loss(measured: TrainResult, sent: TrainResult) -> str:
     else:
         note = " (not sent)"
     return f", loss {first:.2f} -> {last:.2f}{note}"
-
-
-def size(n_bytes: int) -> str:
-    """A number of bytes for a log."""
-    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.1f} kB"

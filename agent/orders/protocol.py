@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.wire.tasks.leases import Failure, Progress
+from shared.wire.tasks.leases import Failure, Phase, Progress
 
 OUT_OF_MEMORY_EXIT = 77
 
@@ -32,6 +32,9 @@ class LocalProgress(Message):
     done: Annotated[int, Field(ge=0)] = 0
     total: Annotated[int, Field(ge=0)] = 0
 
+
+WAITS_FOR_BASE = frozenset({Phase.IMPORTING, Phase.FETCHING_MODEL, Phase.READING_MODEL, Phase.LOADING_MODEL})
+"""Phases in which an order waits until the base model is there."""
 
 ChildProgress = Progress | LocalProgress
 """What a child reports while it works. A job is reported in ``Progress`` alone; local orders use both."""

@@ -11,7 +11,8 @@ from agent.admission import Admission, Admitted
 from agent.benchmarks.interface import MakeBenchmarks
 from agent.benchmarks.offers import BenchmarkOffers
 from agent.benchmarks.tasks import BenchmarkTasks
-from agent.child.progress import ProgressTracker, with_logging
+from agent.child.progress import ProgressTracker
+from agent.child.progress_log import ProgressLog
 from agent.child.supervisor import ChildDied, Supervisor
 from agent.configuration.live import LiveSettings
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
@@ -21,7 +22,7 @@ from agent.holding.reviewer import Reviewer
 from agent.installed import check_installed, load_kind
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
-from agent.network.news import CampaignNews, size
+from agent.network.news import CampaignNews
 from agent.network.redaction import Redactor
 from agent.network.retry import until_reached
 from agent.network.transfer import AdapterCache, upload
@@ -39,10 +40,11 @@ from shared import crash_points
 from shared.digest import sha256_hex
 from shared.metrics import ReportLevel
 from shared.owners_word import STATES
+from shared.text.quantities import size
 from shared.wire.agents import OwnCampaign
 from shared.wire.problems import ProblemType
 from shared.wire.tasks.assignments import Assignment, BenchmarkAssignment, TrainAssignment
-from shared.wire.tasks.leases import FailureKind, TaskLease
+from shared.wire.tasks.leases import FailureKind, Progress, TaskLease
 from shared.wire.tasks.results import BenchmarkResult, EvaluateResult, PrepareResult, Result, TrainResult
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class TaskRunner:
         self.news = CampaignNews(api, self._pass_on, self._results_told.tell_end)
         self.failures_in_a_row = 0
         self._told_level: ReportLevel | None = None
+        self._progress_log = ProgressLog()
 
     async def look(self) -> None:
         """Look at what the settings and the coordinator say of campaigns by now."""
@@ -104,9 +107,11 @@ class TaskRunner:
 
         If cancelled, gives the task back.
         """
-        heartbeat = LeaseHeartbeat(self._api, instance_id, lease)
+        heartbeat = LeaseHeartbeat(self._api, instance_id, lease, self._show)
         self.news.follow(lease.assignment.campaign_id)
         beating = asyncio.create_task(heartbeat.run())
+        self._progress_log.begin()
+        showing = asyncio.create_task(self._progress_log.watch())
         working = asyncio.create_task(self._work(lease, heartbeat))
         try:
             await asyncio.wait((beating, working), return_when=asyncio.FIRST_COMPLETED)
@@ -125,10 +130,15 @@ class TaskRunner:
             log.info("stopping; the task %s", "was given back" if is_back else "goes back when its lease expires")
             raise
         finally:
-            for task in (beating, working):
+            for task in (beating, working, showing):
                 task.cancel()
-            await asyncio.gather(beating, working, return_exceptions=True)
+            await asyncio.gather(beating, working, showing, return_exceptions=True)
         return None
+
+    def _show(self, progress: Progress) -> Progress:
+        """Show the owner the progress. Returns what of it leaves."""
+        shown = self._progress_log.show(progress)
+        return Disclosure(self._settings.policy, {}).progress(shown)
 
     async def _work(self, lease: TaskLease, heartbeat: LeaseHeartbeat) -> None:
         task = lease.assignment
@@ -230,7 +240,7 @@ class TaskRunner:
         # before anything is downloaded
         check_installed(job)
         source = None if isinstance(job, InitJob) else self._settings.source(job.data.name)
-        metrics = load_kind(job.training_kind).metrics
+        self._progress_log.metrics = load_kind(job.training_kind).metrics
         adapter = reference = broadcast = None
         cache = AdapterCache(self._workspace.adapters, self._settings.cache.max_bytes)
         if isinstance(job, TrainJob | EvaluateJob):
@@ -244,9 +254,8 @@ class TaskRunner:
         max_length = 0 if isinstance(job, InitJob) else job.training.max_length
         client_state, residual = self._client_state(job), self._residual(job)
         micro_batch = self._workspace.micro_batch(job.model_key, max_length, self._settings.compute.micro_batch)
-        disclosure = Disclosure(self._settings.policy, metrics)
         self._tell_level(job)
-        progress = ProgressTracker(with_logging(lambda each: heartbeat.report(disclosure.progress(each)), metrics))
+        progress = ProgressTracker(heartbeat.report)
         recompute = False
         while True:
             order = LocalJob(

@@ -10,8 +10,9 @@ base model and the tokenised data stay in memory between its jobs; everything el
     worker        what stays in memory; has each order carried out by its handler
     order_context what a handler gets besides the order
     checkpoint    a training's state between two optimizer steps, saved and resumed
-    progress      progress reports, limited in rate
+    progress      progress reports, limited in rate, with what the process uses of the machine
     memory        peak memory, and whether an error means that memory ran out
+    gpu           the GPU's memory, and how busy it is
 
     jobs/         the coordinator's four jobs: prepare, init, train, evaluate
     base/         the base model: its folder, fingerprint, device, precision, quantisation, and the adapter on it

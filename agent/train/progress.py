@@ -1,10 +1,11 @@
-"""Progress reports, limited in rate."""
+"""Progress reports, limited in rate, with the memory and the GPU of the process."""
 
 import threading
 import time
 from collections.abc import Callable
 
-from agent.orders.protocol import ChildProgress, LocalPhase
+from agent.orders.protocol import ChildProgress, LocalPhase, LocalProgress
+from agent.train.process import gpu, memory
 from shared.wire.tasks.leases import Phase
 
 Reporter = Callable[[ChildProgress], None]
@@ -29,4 +30,17 @@ class Throttle:
             if progress.phase == self._phase and now < self._next and not is_last:
                 return
             self._phase, self._next = progress.phase, now + _INTERVAL_S
-        self._report(progress)
+        self._report(_with_machine(progress))
+
+
+def _with_machine(progress: ChildProgress) -> ChildProgress:
+    """The progress with what the process has used of the machine so far."""
+    if isinstance(progress, LocalProgress):
+        return progress
+    return progress.model_copy(
+        update={
+            "peak_memory_bytes": memory.peak_bytes() or None,
+            "gpu_memory_bytes": gpu.memory_bytes(),
+            "gpu_utilization": gpu.utilization(),
+        }
+    )

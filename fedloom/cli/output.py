@@ -1,7 +1,6 @@
 """Formats results: tables that fit into 80 columns, times and sizes with units, and JSON."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shared.text.plain_text import visible, visible_json, visible_line
+from shared.text.quantities import bounded as bounded
+from shared.text.quantities import duration as duration
+from shared.text.quantities import size as size
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 PIPE_WIDTH = 160
-_LONGEST_S = 1000 * 365.25 * 86400
 _LARGE_LOSS = 1e6
 
 _COLOURS = {
@@ -165,36 +166,6 @@ def blocks(widths: Mapping[str, int], width: int) -> list[list[str]]:
         groups[-1].append(title)
         left -= needed + 2
     return groups
-
-
-def duration(seconds: float) -> str:
-    """A duration with one unit; "?" for what is not a number."""
-    if not seconds < math.inf:
-        return "?"
-    seconds = max(0.0, seconds)
-    if seconds > _LONGEST_S:
-        return "over 1000 years"
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def bounded(number: int) -> int:
-    """A number that others reported, within 64 bits: fit for arithmetic and for a column."""
-    from shared.bounds import MAX_INT
-
-    return max(-MAX_INT - 1, min(number, MAX_INT))
-
-
-def size(n_bytes: int) -> str:
-    """A number of bytes with a decimal unit (kB, MB, …)."""
-    value = float(bounded(n_bytes))
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} EB"
 
 
 def loss(value: float | None) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from agent.errors import CoordinatorRefused
+from agent.ledger.entries import Request
+from agent.ledger.outbound import Purpose
 from agent.network.api import CoordinatorApi
 from agent.orders.job import Done
 from agent.orders.job_files import DELTA_FILE, RESULT_FILE
@@ -20,6 +22,7 @@ from shared.wire.problems import ProblemType
 from shared.wire.tasks.leases import TaskLease
 from shared.wire.tasks.results import InitResult, Result, TrainResult
 from tests.agent.parts import Home
+from tests.support.ledgers import ledger_of
 from tests.support.messages import training_metrics
 from tests.support.operator import Operator
 from tests.support.processes import RECORDED_CHILD, wait_until
@@ -79,6 +82,18 @@ def test_everything_sent_is_recorded_and_only_the_last_rounds_files_remain(
     ]
     assert [line["kind"] for line in home.sent("result")] == ["prepare", "init", "train", "train"]
     assert home.error is None
+
+
+def test_an_adapter_that_is_evaluated_is_there_when_its_training_begins(new_home: NewHome, operator: Operator) -> None:
+    home = new_home("ada")
+    with home.running():
+        campaign_id = start_campaign(operator, rounds=2, evaluation={"every": 1})
+        operator.wait_for(campaign_id, "completed")
+    adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+    assert [line["kind"] for line in home.sent("result")].count("evaluate") == len(adapters) == 3
+    requests = [entry.says for entry in ledger_of(home.folder) if isinstance(entry.says, Request)]
+    downloaded = [each.path for each in requests if each.purpose is Purpose.DOWNLOAD]
+    assert downloaded == [f"/v1/blobs/{adapter['blob']['sha256']}" for adapter in adapters]
 
 
 @pytest.mark.deep

@@ -9,7 +9,7 @@ import pytest
 
 from agent.child import supervisor as supervising
 from agent.child.supervisor import ChildDied, Supervisor
-from agent.orders.protocol import Failed, LocalPhase, LocalProgress, OutOfMemory
+from agent.orders.protocol import ChildProgress, Failed, LocalPhase, LocalProgress, OutOfMemory
 from shared.credentials import SECRET_VARIABLES
 from shared.wire.tasks.leases import Phase, Progress
 from tests.agent.jobs import local_job
@@ -29,14 +29,18 @@ def child(script: str) -> Supervisor:
 
 
 def ask(supervisor: Supervisor, folder: Path, times: int = 1, log: Path | None = None) -> list[object]:
-    """The child's answers to *times* jobs, with its progress reports in between."""
+    """The child's answers to *times* jobs, with its progress reports in between, without what precedes its first."""
     received: list[object] = []
+
+    def on_progress(progress: ChildProgress) -> None:
+        if progress.phase is not Phase.IMPORTING:
+            received.append(progress)
 
     async def work() -> None:
         try:
             for _ in range(times):
                 try:
-                    received.append(await supervisor.run(local_job(folder), log or folder / "log", received.append))
+                    received.append(await supervisor.run(local_job(folder), log or folder / "log", on_progress))
                 except ChildDied as error:
                     received.append(error)
         finally:
@@ -74,6 +78,21 @@ def test_phases_of_local_requests_are_reported_too(tmp_path: Path) -> None:
 def test_an_endless_line_is_skipped(tmp_path: Path) -> None:
     [answer] = ask(child(f"input(); say('x' * (9 << 20)); say('{ANSWER}'); input()"), tmp_path)
     assert isinstance(answer, Failed)
+
+
+def test_a_child_that_starts_is_said_to_import_before_it_says_anything(tmp_path: Path) -> None:
+    supervisor, phases = child(f"for line in sys.stdin: say('{ANSWER}')"), list[object]()
+
+    async def work() -> None:
+        for _ in range(2):
+            await supervisor.run(local_job(tmp_path), tmp_path / "log", lambda progress: phases.append(progress.phase))
+        assert phases == [Phase.IMPORTING], "the second order found it warm"
+        await supervisor.stop()
+        await supervisor.run(local_job(tmp_path), tmp_path / "log", lambda progress: phases.append(progress.phase))
+        assert phases == [Phase.IMPORTING] * 2
+        await supervisor.stop()
+
+    asyncio.run(work())
 
 
 def test_a_child_that_ends_after_each_job_is_started_again_or_reported_dead(tmp_path: Path) -> None:

@@ -85,6 +85,29 @@ def test_show_lists_agents_at_work_with_their_progress(fedloom: Run, campaign: C
     assert max(map(len, shown.splitlines())) <= 80
 
 
+LIVE = {"tokens_per_s": 12345.0, "seconds_left": 725.0, "peak_memory_bytes": 11 * 10**9, "gpu_utilization": 0.875}
+
+
+def test_show_and_watch_have_what_an_owner_reports_live(
+    fedloom: Run, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign.prepare()
+    campaign.evaluate(2.0)
+    ada, bob = campaign.agents
+    ada.renew(ada.lease("train"), phase="training", done=3, total=10, loss=2.5, **LIVE)
+    bob.renew(bob.lease("train"), phase="loading model")
+    shown = fedloom("campaign", "show", "small").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "AGENT TASK ROUND DOING DONE LOSS TOKENS/S LEFT MEMORY GPU" in " ".join(shown.split())
+    assert "ada train 1 training 3/10 2.5000 12345 12 min 11.0 GB 88%" in " ".join(shown.split())
+    assert "bob train 1 loading model" in " ".join(shown.split())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    fedloom("campaign", "pause", "small")
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", fedloom("campaign", "watch", "small").out)
+    assert "3/10 12 min 2.5000 12345 11.0 GB 88%" in " ".join(drawn.split())
+    assert max(map(len, drawn.splitlines())) <= 80
+
+
 def test_show_of_a_completed_campaign_says_how_to_get_the_adapter(run: Run, finished: Campaign) -> None:
     shown = run("campaign", "show", finished.id).out
     assert "small  completed  1 of 1 rounds closed" in shown

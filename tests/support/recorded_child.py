@@ -115,7 +115,8 @@ def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
     for step in range(job.steps):
         time.sleep(OPTIONS.get("step_s", 0))
         done, metrics = {"done": step + 1, "total": job.steps}, OPTIONS.get("step", {})
-        say(Report(progress=Progress(phase=Phase.TRAINING, **done, loss=1.0, tokens_per_s=100, metrics=metrics)))
+        measured = {"loss": 1.0, "tokens_per_s": 100, "metrics": metrics, **OPTIONS.get("machine", {})}
+        say(Report(progress=Progress(phase=Phase.TRAINING, **done, **measured)))
     installed = load_client(job)
     client = installed.half
     with AdapterFile(local_job.adapter) as adapter:

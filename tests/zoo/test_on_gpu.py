@@ -1,5 +1,6 @@
 """Every family on a CUDA GPU, in each precision: prepared, trained for a few steps, evaluated on plain PEFT's loss."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,21 @@ def test_a_family_trains_and_its_loss_is_that_of_plain_peft(
     evaluated = lab.run(lab.work(lab.evaluate_job(adapter, lora=lora), adapter=adapter, **gpu))
     plain = _plain_loss(lab, adapter, lora, dtype)
     assert evaluated.metrics["held_out_loss"] == pytest.approx(plain, abs=_TOLERANCES[dtype])
+
+
+def test_progress_tells_the_memory_and_the_use_of_the_gpu(lab_of: Callable[[Family], Lab]) -> None:
+    lab = lab_of(next(each for each in FAMILIES if not each.refusal))
+    gpu = {"compute": ComputeSettings(device="cuda")}
+    lab.fingerprint = lab.run(lab.work(lab.prepare_job(), **gpu)).fingerprint
+    adapter = lab.adapter_0()
+    lab.run(lab.work(lab.train_job(adapter), adapter=adapter, **gpu))
+    last = lab.reports[-1]
+    assert last.gpu_memory_bytes == torch.cuda.get_device_properties(0).total_memory
+    assert 0 < last.peak_memory_bytes <= last.gpu_memory_bytes
+    if importlib.util.find_spec("pynvml") is None:
+        assert last.gpu_utilization is None
+    else:
+        assert 0 <= last.gpu_utilization <= 1
 
 
 def _plain_loss(lab: Lab, adapter: Path, lora: LoraSection, dtype: str) -> float:

@@ -41,6 +41,7 @@ def evaluated(
         done = n_completions // samples.n_completions
         context.report(Progress(phase=Phase.EVALUATING, done=done, total=len(samples)))
 
+    on_scored(0)
     training, together = context.training, context.work.micro_batch
     together = completion_batch_size(base, together) if training.needs_reference else together
     scoring = Scoring(together, base.autocast_dtype, on_scored)

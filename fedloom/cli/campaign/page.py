@@ -21,6 +21,7 @@ from fedloom.cli.campaign.tables.gains_section import ROUNDS_SHOWN as GAIN_ROUND
 from fedloom.cli.campaign.tables.gains_section import print_gains
 from fedloom.cli.campaign.tables.metric_tables import print_metrics
 from fedloom.cli.campaign.tables.round_table import RoundTable
+from fedloom.cli.campaign.tables.task_table import open_tasks
 from fedloom.client import Client
 from fedloom.measured import (
     Coverage,
@@ -38,16 +39,12 @@ from shared.text.plain_text import visible_line
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.campaigns import CampaignDetail, ClientView, ParticipantView, RoundView, TaskView
 from shared.wire.gains import GainView
-from shared.wire.tasks.leases import Phase, Progress
 
 ROUNDS_SHOWN = 12
 PARTICIPANTS_SHOWN = 20
 FAILURES_SHOWN = 5
 NAMES_SHOWN = 5
 NOTICES_SHOWN = 20
-BENCHMARKS_SHOWN = 3
-
-_BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
 
 @dataclass(frozen=True)
@@ -213,22 +210,7 @@ class CampaignPage:
     def _print_tasks(self, console: Console) -> None:
         if self.tasks:
             console.print()
-            table = output.table(
-                "AGENT", "TASK", "ROUND", "DOING", "DONE", "LOSS", "TOKENS/S",
-                right=["ROUND", "DONE", "LOSS", "TOKENS/S"], fold=["AGENT", "TASK"],
-            )  # fmt: skip
-            for task in self.tasks:
-                progress = task.progress if task.state is TaskState.LEASED else None
-                table.add_row(
-                    task.agent_name,
-                    task_in_words(task),
-                    _count(task.round),
-                    doing_now(task),
-                    done_of_total(progress) if progress else "",
-                    output.loss(progress.loss) if progress else "",
-                    f"{progress.tokens_per_s:.0f}" if progress and progress.tokens_per_s is not None else "",
-                )
-            console.print(table)
+            console.print(open_tasks(self.tasks, console.width))
             if withheld := withheld_live(self.campaign, self.tasks):
                 console.print(Text(withheld, style="dim"))
         untold = [task for task in self.failures if not is_told(task, self.campaign)]
@@ -338,29 +320,6 @@ def chain(origins: Sequence[Origin]) -> str:
         f"adapter {origin.adapter_number} of {origin.campaign_name} ({origin.kind}, {origin.sha256[:12]})"
         for origin in origins
     )
-
-
-def doing_now(task: TaskView, starting: str = "starting") -> str:
-    """What becomes of a task now. starting: for one whose agent has told no progress yet."""
-    if task.state is TaskState.PENDING:
-        return "waits for its agent"
-    if task.state is TaskState.HELD:
-        return "held by its owner"
-    return task.progress.phase if task.progress else starting
-
-
-def task_in_words(task: TaskView) -> str:
-    """The kind of a task; of benchmarks, which ones: "benchmark fpb, gsm8k"."""
-    return f"{task.kind} {output.some_of(task.benchmarks, BENCHMARKS_SHOWN)}" if task.benchmarks else task.kind
-
-
-def done_of_total(progress: Progress) -> str:
-    """How far a task is, in steps, rows or bytes. Empty if the total is unknown."""
-    if not progress.total:
-        return ""
-    if progress.phase in _BYTE_PHASES:
-        return f"{output.size(progress.done)}/{output.size(progress.total)}"
-    return f"{output.bounded(progress.done)}/{output.bounded(progress.total)}"
 
 
 def _count(value: int | None) -> str:

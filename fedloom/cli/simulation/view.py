@@ -12,9 +12,10 @@ from rich.text import Text
 from agent.data.checks.report import Problem
 from fedloom.cli import output
 from fedloom.cli.bar import Bar
-from fedloom.cli.campaign.page import done_of_total, failures_grouped, notices_grouped
+from fedloom.cli.campaign.page import failures_grouped, notices_grouped
 from fedloom.cli.campaign.tables.benchmark_table import BenchmarkTable
 from fedloom.cli.campaign.tables.client_table import ClientTable
+from fedloom.cli.campaign.tables.task_cells import done_of_total, time_left
 from fedloom.cli.simulation.round_lines import RoundLines
 from fedloom.measured import courses, means_by_round, measured
 from shared.states import ParticipantState, TaskKind, TaskState
@@ -121,6 +122,7 @@ def _task_line(campaign: CampaignDetail, task: TaskView) -> str:
     loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
     own = map(str, measured(campaign, progress.metrics))
     speed = f"{progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
+    left = f"{words} left" if (words := time_left(progress)) else ""
     names = output.some_of(task.benchmarks, 1) if task.benchmarks else ""
-    parts = (task.agent_name, progress.phase, names, done_of_total(progress), loss, *own, speed)
+    parts = (task.agent_name, progress.phase, names, done_of_total(progress), loss, *own, speed, left)
     return "  ".join(filter(None, parts))

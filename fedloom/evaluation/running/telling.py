@@ -2,11 +2,8 @@
 
 from dataclasses import replace
 
-from agent.orders.protocol import ChildProgress
+from agent.orders.protocol import WAITS_FOR_BASE, ChildProgress
 from fedloom.evaluation.running.plan import OnProgress, Progress
-from shared.wire.tasks.leases import Phase
-
-_WAITING = (Phase.FETCHING_MODEL, Phase.LOADING_MODEL)
 
 
 class Telling:
@@ -23,6 +20,6 @@ class Telling:
 
     def tell_child(self, doing: ChildProgress) -> None:
         """Pass on where the evaluation was, with the download or load that it waits for."""
-        waits_for = doing if doing.phase in _WAITING else None
+        waits_for = doing if doing.phase in WAITS_FOR_BASE else None
         if self._last is not None and self._last.waits_for != waits_for:
             self.tell(replace(self._last, waits_for=waits_for))

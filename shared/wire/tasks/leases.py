@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from shared.bounds import MAX_INT, Bytes, Count, Line, Whole
+from shared.bounds import MAX_INT, TEN_YEARS_S, Bytes, Count, Line, Whole
 from shared.metrics import Values
 from shared.states import BlobKind
 from shared.text.unsafe import one_line
@@ -17,6 +17,7 @@ from shared.wire.tasks.assignments import Assignment
 _MAX_MESSAGE = 4000
 MAX_FOLLOWED = 20
 """The most campaigns of which a request for work names statements."""
+_MAX_SPEED = 2**53
 MAX_RENEWAL_S = 3600.0
 """The longest interval of renewals, in seconds."""
 
@@ -55,7 +56,9 @@ class TaskLease(LeaseGrant):
 class Phase(StrEnum):
     """What an agent is doing on a task."""
 
+    IMPORTING = "importing libraries"
     FETCHING_MODEL = "fetching model"
+    READING_MODEL = "reading model files"
     TOKENIZING = "tokenizing"
     LOADING_MODEL = "loading model"
     CHECKING_MODEL = "checking model"
@@ -65,6 +68,10 @@ class Phase(StrEnum):
     BENCHMARKING = "running benchmarks"
     SCORING_REFERENCE = "computing reference log-probabilities"
     UPLOADING = "uploading"
+
+
+BYTE_PHASES = frozenset({Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING})
+"""Phases whose progress is in bytes."""
 
 
 class Progress(Request):
@@ -77,8 +84,17 @@ class Progress(Request):
     """Steps, rows or bytes of the whole phase."""
     loss: float | None = None
     """Loss of the latest step; null if there is none, or if the owner does not report it live."""
-    tokens_per_s: Annotated[float, Field(ge=0)] | None = None
+    tokens_per_s: Annotated[float, Field(ge=0, le=_MAX_SPEED)] | None = None
     """Speed; null if it is unknown, or if the owner does not report it live."""
+    seconds_left: Annotated[float, Field(ge=0, le=TEN_YEARS_S)] | None = None
+    """Time that the rest of the phase takes, in seconds, by its recent pace; null as the speed is."""
+    peak_memory_bytes: Bytes | None = None
+    """Most memory that the training process has held in this task: of the GPU if it uses one, otherwise its resident
+    set. Null as the speed is."""
+    gpu_memory_bytes: Bytes | None = None
+    """All memory of the GPU. Null if none is used, and as the speed is."""
+    gpu_utilization: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the last moment in which the GPU computed. Null if its driver does not say, and as the speed is."""
     metrics: Values = {}
     """The kind's own metrics of the latest step, by name; empty unless the owner reports them live."""
 

@@ -66,7 +66,7 @@ def test_the_offer_is_there_before_the_preparation_ends_and_each_benchmark_gets_
     assert sum(map(len, asked(home.folder))) == 3 * (50 + 6)  # each label once
     assert sent(home.folder, "offer of benchmarks") == coordinator.offers
     phases = [each["phase"] for each in coordinator.progress if each]
-    assert set(phases) <= {"running benchmarks", "downloading", "tokenizing"}
+    assert set(phases) <= {"importing libraries", "running benchmarks", "downloading", "tokenizing"}
     assert str(home.folder) not in ledger_text(home.folder)
 
 

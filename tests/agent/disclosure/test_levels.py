@@ -9,7 +9,7 @@ from agent.errors import TaskFailed
 from agent.policy.disclosure import Disclosure
 from shared.kinds import find
 from shared.metrics import Metric, Origin, Values, Weight
-from shared.wire.tasks.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.leases import FailureKind, Progress
 from shared.wire.tasks.results import EvaluateResult, Fingerprint, PrepareResult, TrainResult
 from tests.agent.parts import FINGERPRINT, SHA
 from tests.support.messages import evaluated, training_metrics
@@ -106,7 +106,10 @@ def test_a_preparation_says_what_leaves(report: str, n_held_out: int, evaluates:
 
 
 def test_progress_is_a_phase_and_a_count() -> None:
-    full = Progress(phase=Phase.TRAINING, done=3, total=9, loss=1.5, tokens_per_s=99.0, metrics={"reward_margin": 0.5})
+    machine = {"peak_memory_bytes": 5, "gpu_memory_bytes": 9, "gpu_utilization": 0.5}
+    measured = {"loss": 1.5, "tokens_per_s": 99.0, "seconds_left": 7.0, "metrics": {"reward_margin": 0.5}} | machine
+    full = Progress.model_validate({"phase": "training", "done": 3, "total": 9} | measured)
+    assert full.model_fields_set == set(Progress.model_fields)
     for report in ("none", "round"):
         left = disclosure(report=report).progress(full)
         assert left.model_dump(exclude_defaults=True) == {"phase": "training", "done": 3, "total": 9}

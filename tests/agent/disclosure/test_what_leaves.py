@@ -29,6 +29,7 @@ TRAINING = {
 }
 EVALUATION = {"held_out_loss": 0.691234567, "held_out_margin": -12345.678, "held_out_accuracy": 0.5678912}
 STEP = {"reward_margin": 0.123456789, "reward_accuracy": 0.875}
+MACHINE = {"peak_memory_bytes": 11_987_654_321, "gpu_memory_bytes": 24_123_456_789, "gpu_utilization": 0.876543}
 HELD_OUT = {"few": 19}
 ALWAYS = {"phase", "done", "total"}
 OF_ROUND = {"steps", "seconds", "train_loss_mean", "reward_margin", "reward_accuracy"}
@@ -37,7 +38,8 @@ OF_EVALUATION = {"held_out_loss", "held_out_margin", "held_out_accuracy", "held_
 
 ENROLMENT = {"token", "name", "version", "secret_hash"}
 LEASE = {"instance_id", "version", "statements", "statements.CAMPAIGN"}
-RENEWAL = {"progress", *(f"progress.{name}" for name in ("phase", "done", "total", "loss", "tokens_per_s", "metrics"))}
+MEASURED = {"loss", "tokens_per_s", "metrics", "seconds_left", *MACHINE}
+RENEWAL = {"progress", *(f"progress.{name}" for name in ALWAYS | MEASURED)}
 UPLOAD = {"purpose", "sha256", "n_bytes"}
 PREPARED = {"rank", "n_train", "n_held_out", "dropped", "report", "evaluates", "notices"}
 FINGERPRINT = {f"fingerprint.{part}" for part in ("weights", "config", "tokenizer", "template")}
@@ -75,7 +77,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
         for name, level in LEVELS.items():
             sent[name] = stack.enter_context(recording_proxy(coordinator.url))
             policy = f'[policy]\nreport = "{level}"\nmin_rows = 40\nmin_held_out = 20\n'
-            measured = {"training": TRAINING, "evaluation": EVALUATION, "step": STEP}
+            measured = {"training": TRAINING, "evaluation": EVALUATION, "step": STEP, "machine": MACHINE}
             held_out = HELD_OUT.get(name, 20)
             behind = Behind(sent[name].url, operator)
             agents[name] = QuickAgent.recorded_one(
@@ -155,7 +157,7 @@ def test_results_have_the_metrics_of_the_level_and_no_other(
 def test_phase_and_step_travel_always_and_what_steps_measure_only_live(campaign: Campaign, name: str) -> None:
     training = [each for each in progress(campaign, name) if each["phase"] == "training"]
     assert any(0 < each["done"] < each["total"] == 20 for each in training)
-    measured = {"loss", "tokens_per_s", "metrics"} if name == "live" else set()
+    measured = MEASURED if name == "live" else set()
     assert set().union(*map(told, progress(campaign, name))) == ALWAYS | measured
 
 
@@ -172,7 +174,7 @@ def test_every_field_of_every_request_is_known(campaign: Campaign, name: str) ->
 
 @pytest.mark.parametrize("name", ["none", "round", "few"])
 def test_nothing_that_was_measured_leaves_in_full_by_any_request(campaign: Campaign, name: str) -> None:
-    exact = {*TRAINING.values(), *EVALUATION.values(), *STEP.values()}
+    exact = {*TRAINING.values(), *EVALUATION.values(), *STEP.values(), *MACHINE.values()}
     for each in campaign.sent[name].sent:
         assert not exact & set(numbers(each.body)), each
     metrics = [body["metrics"] for kind in ("train", "evaluate") for body in results(campaign, name, kind)]
@@ -219,6 +221,7 @@ def test_the_coordinator_says_of_each_client_what_its_owner_lets_out(campaign: C
 def test_the_owner_sees_everything_and_once_that_it_is_not_sent(campaign: Campaign, name: str) -> None:
     log = campaign.logs[name]
     assert ", loss 1.000, reward margin 0.1235" in log
+    assert "memory 12.0 GB of 24.1 GB, GPU 88%" in log
     sent = {"none": " (not sent)", "live": ""}.get(name, " (sent: the mean, 1.88)")
     assert f"trained 20 steps on 40 rows, loss 2.35 -> 1.23{sent}, sent " in log
     note = f'losses and speed of single steps are shown here and not sent: policy.report = "{LEVELS[name]}"'

@@ -103,6 +103,48 @@ def test_progress_is_shown_and_a_renewal_prolongs(operator: Operator, enroll: En
     assert operator.get("/v1/agents/ada")["current_task_id"] == lease["task_id"]
 
 
+LIVE = {
+    "loss": 2.5,
+    "tokens_per_s": 99.5,
+    "seconds_left": 720.0,
+    "peak_memory_bytes": 11 * 10**9,
+    "gpu_memory_bytes": 24 * 10**9,
+    "gpu_utilization": 0.875,
+}
+
+
+@pytest.mark.usefixtures("either_coordinator")
+def test_what_an_owner_reports_live_is_shown_as_it_came(operator: Operator, enroll: Enroll) -> None:
+    ada = enroll("ada")
+    campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
+    lease = ada.lease("prepare")
+    assert ada.renew(lease, phase="training", done=3, total=7, **LIVE).status_code == 200
+    [task] = operator.items(f"/v1/campaigns/{campaign_id}/tasks")
+    assert task["progress"] == {"phase": "training", "done": 3, "total": 7, "metrics": {}, **LIVE}
+
+
+@pytest.mark.usefixtures("coordinator")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("seconds_left", value) for value in (-1.0, 3651 * 86400.0, 1e308, True)),
+        *(("peak_memory_bytes", value) for value in (-1, 1 << 63, 1.5, True)),
+        *(("gpu_memory_bytes", value) for value in (-1, 1 << 63)),
+        *(("gpu_utilization", value) for value in (-0.01, 1.01, 1e308)),
+        *(("tokens_per_s", value) for value in (-1.0, 1e308)),
+        ("loss", True),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(operator: Operator, enroll: Enroll, name: str, value: Any) -> None:
+    ada = enroll("ada")
+    campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
+    lease = ada.lease("prepare")
+    reply = ada.renew(lease, phase="training", done=3, total=7, **{name: value})
+    assert (reply.status_code, problem(reply).kind) == (422, "invalid")
+    assert name in reply.text
+    assert [task["progress"] for task in operator.items(f"/v1/campaigns/{campaign_id}/tasks")] == [None]
+
+
 @pytest.mark.usefixtures("either_coordinator")
 def test_another_agents_task_answers_as_a_lost_lease(operator: Operator, enroll: Enroll) -> None:
     ada, eve = enroll("ada"), enroll("eve")

@@ -13,6 +13,7 @@ from agent.train.base.on_disk.fingerprint import fingerprint
 from agent.train.base.on_disk.folder import find_folder
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
+from shared.wire.tasks.leases import Phase, Progress
 from shared.wire.tasks.results import Fingerprint
 
 
@@ -53,23 +54,24 @@ class BaseFinder:
             refresh: ask the hub even if a snapshot exists, in case the branch has moved.
             remote_code: whether code that comes with the model may run.
             remedy: how a person names the model's folder; it ends error messages.
-            report: receives the progress of a download.
+            report: receives the progress of a download, and that the files are read.
             may_be_path: whether *base* may name a folder of this machine: only if a person at it named the model.
         """
         if not may_be_path:
             check_campaign_base(base, is_mapped=mapped is not None)
         folder = find_folder(base, mapped, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
         check_architecture(folder, remote_code=remote_code)
-        tokenizer, limits = self._read(folder, remote_code=remote_code)
+        tokenizer, limits = self._read(folder, remote_code=remote_code, report=report)
         digests = DigestCache(cache / "digests.json")
         return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, digests, remote_code=remote_code), limits)
 
-    def _read(self, folder: Path, *, remote_code: bool) -> tuple[Any, InputLimits]:
+    def _read(self, folder: Path, *, remote_code: bool, report: Reporter) -> tuple[Any, InputLimits]:
         """The tokenizer in *folder*, and the model's limits, read again only if a file changed."""
         stats = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
         files = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
         key = (folder, remote_code, files)
         if key not in self._latest:
+            report(Progress(phase=Phase.READING_MODEL))  # so are the digests, where a file has none yet
             tokenizer = load_tokenizer(folder, remote_code=remote_code)
             self._latest = {key: (tokenizer, read_limits(folder, remote_code=remote_code))}
         return self._latest[key]
