@@ -188,6 +188,7 @@ def upgrade() -> None:
         sa.Column("n_train", sa.Integer(), nullable=True),
         sa.Column("n_held_out", sa.Integer(), nullable=True),
         sa.Column("rank", sa.Integer(), nullable=True),
+        sa.Column("cpu_dtype", sa.String(length=8), nullable=True),
         sa.Column("fingerprint", sa.JSON(), nullable=True),
         sa.Column("joined_round", sa.Integer(), nullable=True),
         sa.Column("committed_update_sha256", sa.String(length=64), nullable=True),
