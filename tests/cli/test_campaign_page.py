@@ -113,7 +113,7 @@ def test_what_each_agent_decided_is_shown_where_the_campaign_leaves_the_precisio
     assert "tiny, float32 or bfloat16 on a CPU, by its processor" in left_open
     assert "ON CPU" in left_open
     rows = {line.split()[1]: line.split() for line in left_open.splitlines() if "prepared" in line}
-    assert [rows[name][3:5] for name in ("ada", "bob", "cyd")] == [["bfloat16", "10"], ["float32", "10"], ["10", "2"]]
+    assert [rows[name][3:5] for name in ("ada", "bob", "cyd")] == [["bfloat16", "10"], ["float32", "10"], ["10", "0"]]
     assert "tiny, bfloat16 on a CPU" in shown("bfloat16")
     assert "ON CPU" not in shown("bfloat16")
     assert "CPU" not in shown("float32")
