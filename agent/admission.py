@@ -215,9 +215,11 @@ class Admission:
     def _record_prepared(self, settings: AgentSettings, task: Assignment, result: PrepareResult, done: Done) -> None:
         """Record what a preparation found. Raises TaskFailed if the settings refuse it, or its base model changed."""
         known = self._acceptance.require_accepted(settings, task)
+        before = known.prepared.cpu_dtype if known.prepared is not None else None
         prepared = Prepared(
             fingerprint=result.fingerprint,
             rank=result.rank,
+            cpu_dtype=result.cpu_dtype or before,  # decided once, although this preparation may be on a GPU
             n_train=result.n_train,
             n_held_out=result.n_held_out,
             n_distinct=done.n_distinct,

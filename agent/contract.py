@@ -206,6 +206,6 @@ def common_facts(known: KnownCampaign) -> dict[str, Any]:
         "created_on": known.terms.created_on,
         "training_kind": known.spec.kind,
         "kind_params": known.spec.kind_params,
-        "base": known.spec.base,
+        "base": known.base,
         "start_sha256": known.spec.start_sha256,
     }

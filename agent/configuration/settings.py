@@ -34,7 +34,8 @@ class ComputeSettings(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the frozen base model. `auto`: bfloat16 on a GPU that supports it, else float32. Adapters are always
+    """Precision of the frozen base model on a GPU. `auto`: bfloat16 if it supports that, else float32. On a CPU the
+    campaign decides (`base.cpu_dtype`): one that contradicts another value than `auto` is refused. Adapters are always
     float32."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; default: all cores. On a shared host give each agent a part of the cores."""

@@ -35,13 +35,14 @@ class JobBase(BaseModel):
     kind_params: dict[str, Any]
     """The parameters of the kind, which the kind at the agent validates."""
     base: BaseSection
+    """The campaign's. Once the agent has prepared, its ``cpu_dtype`` is what was decided then."""
     start_sha256: Sha256 | None = None
     """Digest of adapter 0 if the campaign starts from another campaign's adapter; null if its seed gives adapter 0."""
 
     @property
     def model_key(self) -> str:
-        """What tells the base model, as it is loaded, from others: its name and its quantisation."""
-        return " ".join(filter(None, (self.base.model, self.base.quantization)))
+        """What tells the base model, as it is loaded, from others."""
+        return self.base.loaded_name
 
 
 class PrepareJob(JobBase):

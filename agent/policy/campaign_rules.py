@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from agent.configuration.policy import PolicySettings
 from agent.configuration.settings import AgentSettings
 from agent.policy.amounts import amount_refusals
+from agent.policy.precision import precision_refusals
 from agent.policy.refusals import Refusal
 from agent.record.campaigns import Prepared
 from shared.campaign.spec import CampaignSpec
@@ -32,6 +33,7 @@ def campaign_refusals(
         *_retention(policy, spec),
         *_company(policy, spec),
         *_largest_rank(settings, spec, mixes_ranks=mixes_ranks),
+        *_precision(settings, spec, prepared),
     ]
 
 
@@ -96,6 +98,13 @@ def _largest_rank(settings: AgentSettings, spec: CampaignSpec, *, mixes_ranks: b
     if largest is not None and spec.lora.rank > largest and not mixes_ranks:
         remedy = "ask for a smaller lora.rank or an algorithm that mixes ranks"
         yield Refusal("compute.max_lora_rank", str(largest), f"lora.rank is {spec.lora.rank}", remedy, "lora.rank")
+
+
+def _precision(settings: AgentSettings, spec: CampaignSpec, prepared: Prepared | None) -> Iterator[Refusal]:
+    """Of another device than a named CPU the training child knows what it is, and refuses in the same words."""
+    if settings.compute.device == "cpu":
+        base = spec.base if prepared is None else spec.base.decided(prepared.cpu_dtype)
+        yield from precision_refusals(settings.compute, base.cpu_dtype)
 
 
 def _matches(text: str, patterns: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from agent.orders.job import RowDigests
 from agent.record.database import RecordDatabase
 from shared.campaign.sections import FROM_COORDINATOR
-from shared.campaign.spec import CampaignSpec
+from shared.campaign.spec import BaseSection, CampaignSpec, CpuDtype
 from shared.wire.tasks.results import Fingerprint
 
 MIN_DIGEST = 6
@@ -67,6 +67,8 @@ class Prepared(_Facts):
 
     fingerprint: Fingerprint
     rank: int
+    cpu_dtype: CpuDtype | None = None
+    """Precision of the base model on a CPU; None if the preparation was on another device."""
     n_train: int
     n_held_out: int
     n_distinct: int
@@ -93,6 +95,11 @@ class KnownCampaign:
     decided_at: datetime | None
     pool: int | None
     prepared: Prepared | None
+
+    @property
+    def base(self) -> BaseSection:
+        """The base model as this agent works with it: once it has prepared, always in the precision of then."""
+        return self.spec.base if self.prepared is None else self.spec.base.decided(self.prepared.cpu_dtype)
 
     @classmethod
     def of(cls, row: Any) -> Self:

@@ -26,6 +26,7 @@ from agent.report.subject import Subject, ref_of
 from agent.workspace import Workspace
 from shared import crash_points
 from shared.adapters.files import AdapterError
+from shared.campaign.spec import AskedCpuDtype
 from shared.digest import sha256_file, sha256_hex
 from shared.system.durable import atomic_text, delete_leftovers
 from shared.system.private_files import private_folder
@@ -43,6 +44,7 @@ class AlonePlan(BaseModel):
         fingerprint: of the base model.
         train_sha256: digest of the training rows.
         rank: that this machine trains.
+        cpu_dtype: precision of the base model on a CPU.
         steps: optimizer steps of each round.
     """
 
@@ -52,6 +54,7 @@ class AlonePlan(BaseModel):
     fingerprint: Fingerprint
     train_sha256: str
     rank: int
+    cpu_dtype: AskedCpuDtype
     steps: tuple[int, ...]
 
     @classmethod
@@ -65,6 +68,7 @@ class AlonePlan(BaseModel):
             fingerprint=subject.prepared.fingerprint,
             train_sha256=subject.prepared.rows.train,
             rank=subject.prepared.rank,
+            cpu_dtype=known.base.cpu_dtype,
             steps=tuple(steps[each.round, each.history] for each in trained),
         )
 

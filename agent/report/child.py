@@ -36,7 +36,7 @@ class ReportChild:
         order_of: makes the order for a micro-batch. Raises TaskFailed and ChildDied.
         """
         spec, workspace = self.subject.known.spec, self.subject.workspace
-        model_key = " ".join(filter(None, (spec.base.model, spec.base.quantization)))
+        model_key = self.subject.known.base.loaded_name
         most = self.subject.settings.compute.micro_batch
         micro_batch = workspace.micro_batch(model_key, spec.training.max_length, most)
         while True:

@@ -27,7 +27,7 @@ from shared.wire.adapters import Origin
 
 _FIELD = "start_from"
 
-_MAY_DIFFER = frozenset({"lora.dropout"})
+_MAY_DIFFER = frozenset({"base.cpu_dtype", "lora.dropout"})
 """Fields of the sections compared in a chain that do not affect the adapter, so may differ."""
 
 

@@ -20,7 +20,7 @@ from coordinator.database.columns import (
     WholeNumber,
 )
 from coordinator.database.parsed_specs import parsed_spec, parsed_spec_sha256
-from shared.campaign.spec import CampaignSpec
+from shared.campaign.spec import CampaignSpec, CpuDtype
 from shared.metrics import HELD_OUT_LOSS, ReportLevel
 from shared.states import (
     AgentState,
@@ -170,7 +170,9 @@ class CampaignRow(Base):
 class ParticipantRow(Base):
     """An agent's part in a campaign.
 
-    rank: the rank that it trains; None until it is prepared. joined_round: the first round in which it is a client.
+    rank: the rank that it trains; None until it is prepared. cpu_dtype: the precision of its base model on a CPU, as it
+    answered in ``prepare``; None before, and if it prepared on another device. joined_round: the first round in which
+    it is a client.
     committed_update_sha256: its last delta that counted; its client state belongs to that delta. failures_in_a_row:
     rounds in which it failed since its last update. set_aside_until: the last round for which it is set aside.
     report, evaluates: what its owner lets out, and whether it evaluates, as it answered in ``prepare``. update_round,
@@ -192,6 +194,7 @@ class ParticipantRow(Base):
     n_train: Mapped[int | None]
     n_held_out: Mapped[int | None]
     rank: Mapped[int | None]
+    cpu_dtype: Mapped[CpuDtype | None] = mapped_column(ShortText(8))
     fingerprint: Mapped[dict[str, Any] | None]
     joined_round: Mapped[int | None]
     committed_update_sha256: Mapped[str | None] = mapped_column(_SHA256)

@@ -275,6 +275,7 @@ async def _apply_prepare(session: AsyncSession, participant: ParticipantRow, res
         n_train=result.n_train,
         n_held_out=result.n_held_out,
         rank=result.rank,
+        cpu_dtype=result.cpu_dtype,
         report=result.report,
         evaluates=result.evaluates,
         fingerprint=result.fingerprint.model_dump(),

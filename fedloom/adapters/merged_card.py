@@ -4,6 +4,7 @@ from fedloom.adapters.benchmark_section import benchmark_section, split
 from fedloom.adapters.local import LocalAdapter
 from fedloom.adapters.model_card import front_matter, origin_rows
 from fedloom.adapters.protection import protection_section
+from fedloom.precision import precision_of_training
 
 
 def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, file_difference: float) -> str:
@@ -41,6 +42,8 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
         ]
         if base.quantization is not None:
             lines.append(f"| Base in training | quantised to {base.quantization}; merged into the published weights |")
+        if rounded := precision_of_training(base):
+            lines.append(f"| Precision in training | {rounded} |")
         held_out = split(lineage.metrics)[0]
         lines += [f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in held_out]
         if lineage.fingerprint is not None:

@@ -11,6 +11,7 @@ from fedloom.adapters.benchmark_section import as_code, benchmark_section, model
 from fedloom.adapters.facts import AdapterFacts
 from fedloom.adapters.protection import protection_section
 from fedloom.measured import kind_in_words
+from fedloom.precision import precision_of_training
 from shared.wire.adapters import Origin
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
@@ -85,6 +86,8 @@ def _summary(facts: AdapterFacts) -> list[str]:
             f"In training and evaluation the base was quantised to {spec.base.quantization} by bitsandbytes. On the "
             "published weights the adapter gives slightly different answers.",
         ]
+    if rounded := precision_of_training(spec.base):
+        lines += ["", rounded]
     if held_out := split(facts.metrics)[0]:
         lines += [
             "",

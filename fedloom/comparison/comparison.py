@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from agent.configuration.processor import cpu_dtype
 from agent.configuration.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.choosing import chosen
@@ -33,7 +34,7 @@ from fedloom.comparison.scoring import Scorer
 from fedloom.comparison.showing.remarks import AMOUNT, remarks
 from fedloom.comparison.spec import ComparisonSpec
 from fedloom.errors import ComparisonError, TrialFailed
-from fedloom.run_folder import run_folder
+from fedloom.run_folder import RunFolder, run_folder
 from shared.campaign.spec import CampaignSpec
 
 
@@ -87,11 +88,22 @@ class Comparison:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             held = stack.enter_context(run_folder(self._folder, "comparison", ComparisonError))
-            held.begin(self._trials.facts(), force=self._force)
+            self._settle_precision(held, held.begin(self._trials.facts(), force=self._force))
             for seed in self._seeds:
                 self._trials.share_out(seed)
             self._exit = stack.pop_all()
         return self
+
+    def _settle_precision(self, held: RunFolder, state: dict[str, Any]) -> None:
+        """Have all trials and scores use one precision on a CPU, decided here once if the campaign leaves it open."""
+        if self._campaign.base.cpu_dtype != "auto":
+            return
+        if "cpu_dtype" not in state:
+            state["cpu_dtype"] = cpu_dtype("auto", self._settings.compute)
+            held.write(state)
+        base = self._campaign.base.decided(state["cpu_dtype"])
+        self._campaign = self._campaign.model_copy(update={"base": base})
+        self._trials = Trials(self.spec, self._campaign, self._settings, self._folder)
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()

@@ -1,6 +1,6 @@
 """The schema.
 
-Revision ID: 1_761b4f
+Revision ID: 1_d9363e
 Revises:
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_761b4f"
+revision = "1_d9363e"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -188,6 +188,7 @@ def upgrade() -> None:
         sa.Column("n_train", sa.Integer(), nullable=True),
         sa.Column("n_held_out", sa.Integer(), nullable=True),
         sa.Column("rank", sa.Integer(), nullable=True),
+        sa.Column("cpu_dtype", sa.String(length=8), nullable=True),
         sa.Column("fingerprint", sa.JSON(), nullable=True),
         sa.Column("joined_round", sa.Integer(), nullable=True),
         sa.Column("committed_update_sha256", sa.String(length=64), nullable=True),

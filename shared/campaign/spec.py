@@ -41,6 +41,10 @@ Labels = Annotated[dict[Name, Annotated[Line, Field(max_length=200)]], Field(max
 Rounds = Annotated[Count, Field(ge=1, le=100_000)]
 Template = Literal["alpaca", "vicuna", "chat"]
 Quantization = Literal["int8", "nf4"]
+CpuDtype = Literal["float32", "bfloat16"]
+"""Precision of a frozen base model on a CPU."""
+AskedCpuDtype = Literal[CpuDtype, "auto"]
+"""As a campaign asks for it: ``auto`` lets each agent decide."""
 Wire = Literal["float32", "bfloat16", "int8"]
 """How the numbers of an update are written while they travel."""
 
@@ -64,6 +68,21 @@ class BaseSection(Section):
     quantization: Quantization | None = None
     """Quantisation of the frozen weights in memory, by bitsandbytes: `int8` (Dettmers et al. 2022) or `nf4`, four bits
     (Dettmers et al. 2023). Not quantised if left out. The adapter is float32 in any case."""
+    cpu_dtype: AskedCpuDtype = "float32"
+    """Precision of the frozen base model, and of the matrix products with it, at agents that compute on a CPU.
+    `bfloat16` takes half the memory, and less time on processors that multiply in it; on others it takes longer.
+    `auto`: each agent decides once, when it prepares, by the flags of its processor. Equal digests are promised with
+    `float32` only. On a GPU the owner's `compute.dtype` decides."""
+
+    @property
+    def loaded_name(self) -> str:
+        """What tells the base model, as an agent loads it, from others: its name, its quantisation, its precision."""
+        rounded = self.cpu_dtype if self.cpu_dtype != "float32" else None
+        return " ".join(filter(None, (self.model, self.quantization, rounded)))
+
+    def decided(self, cpu_dtype: CpuDtype | None) -> Self:
+        """The section with what ``auto`` was decided to be, in *cpu_dtype*. Where nothing was, it is float32."""
+        return self if self.cpu_dtype != "auto" else self.model_copy(update={"cpu_dtype": cpu_dtype or "float32"})
 
 
 class LoraSection(Section):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.bounds import Bounded, Bytes
 from shared.validation.described import Described
 
-PROTOCOL = "1-34c8c2"
+PROTOCOL = "1-113bc4"
 """The protocol that this code speaks. Until the first release it changes in place. The part after the dash is a digest
 of all messages, which a test compares, so that peers with other code are recognised."""
 SERVED_PROTOCOLS = frozenset({PROTOCOL})

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from shared.bounds import Count
-from shared.campaign.spec import CampaignSpec
+from shared.campaign.spec import CampaignSpec, CpuDtype
 from shared.metrics import Metric, ReportLevel, Values
 from shared.states import CampaignState, EvaluationState, ParticipantState, RoundState, TaskKind, TaskState
 from shared.wire.adapters import Origin
@@ -27,6 +27,9 @@ class ParticipantView(Reply):
     """Rows for evaluation; null until the agent is prepared."""
     rank: int | None
     """Rank that the agent trains; null until the agent is prepared."""
+    cpu_dtype: CpuDtype | None = None
+    """Precision of the base model in the agent's work on a CPU, as it was decided when the agent prepared; null before,
+    and if it prepared on another device."""
     reason: str | None = None
     """What its owner said, or why the agent failed to prepare or does not match. Of a prepared one: what of its rows or
     of the base model is not trained on, and whether it outweighs all other clients."""

@@ -103,6 +103,22 @@ def test_ranks_are_shown_if_a_client_trains_a_smaller_one() -> None:
     assert (rows["ada"][3:5], rows["bob"][3:5]) == (["2", "10"], ["1", "10"])
 
 
+def test_what_each_agent_decided_is_shown_where_the_campaign_leaves_the_precision_open() -> None:
+    parts = part("ada", 0, cpu_dtype="bfloat16"), part("bob", 1, cpu_dtype="float32"), part("cyd", 2)
+
+    def shown(cpu_dtype: str) -> str:
+        return printed(*parts, spec=campaign_body(base={"model": "tiny", "cpu_dtype": cpu_dtype}))
+
+    left_open = shown("auto")
+    assert "tiny, float32 or bfloat16 on a CPU, by its processor" in left_open
+    assert "ON CPU" in left_open
+    rows = {line.split()[1]: line.split() for line in left_open.splitlines() if "prepared" in line}
+    assert [rows[name][3:5] for name in ("ada", "bob", "cyd")] == [["bfloat16", "10"], ["float32", "10"], ["10", "0"]]
+    assert "tiny, bfloat16 on a CPU" in shown("bfloat16")
+    assert "ON CPU" not in shown("bfloat16")
+    assert "CPU" not in shown("float32")
+
+
 def test_it_says_for_how_long_updates_are_kept_if_they_are() -> None:
     kept = campaign_body(rounds=9, retention={"updates": 3})
     assert "keeps each agent's update for 3 rounds (retention.updates)" in printed(spec=kept)

@@ -23,8 +23,8 @@ def new_child(lab: Lab, tmp_path: Path, quick_children: None) -> Iterator[NewChi
     """Factory of children, which end with the test. By default of the tiny model in float32."""
     children: list[LocalChild] = []
 
-    def make(model: Path | None = None, dtype: str = "float32", **base: str) -> LocalChild:
-        compute = ComputeSettings(device="cpu", threads=1, dtype=dtype)  # type: ignore[arg-type]
+    def make(model: Path | None = None, **base: str) -> LocalChild:
+        compute = ComputeSettings(device="cpu", threads=1)
         folder = tmp_path / f"child-{len(children)}"
         section = BaseSection(model="tiny/llama", **base)  # type: ignore[arg-type]
         children.append(LocalChild(section, model or lab.model, compute=compute, folder=folder))

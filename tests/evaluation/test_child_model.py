@@ -177,7 +177,7 @@ def test_samples_follow_the_softmax(lab: Lab, new_model: Model) -> None:
 
 
 def test_in_bfloat16_numbers_are_those_of_the_harness_in_mixed_precision(lab: Lab, new_model: Model) -> None:
-    replies = new_model(dtype="bfloat16").ask(PAIRS)
+    replies = new_model(cpu_dtype="bfloat16").ask(PAIRS)
     lm = hflm(lab.model, dtype=torch.bfloat16, mixed_precision_dtype="bfloat16", softmax_dtype="float32")
     expected = log_likelihoods(lm, PAIRS)
     assert_same(replies, expected, tolerance=0.05 * max(-log_prob for log_prob, _ in expected) ** 0.5)

@@ -15,6 +15,7 @@ FEDLOOM_RECORDED holds further options as JSON:
     step           the kind's own metrics of each step
     training       metrics of a training, beside the usual ones or in place of them
     notices        what a preparation says of the rows
+    cpuinfo        what Linux says of the processors; empty if left out
     failure        what a training says instead of a result
     losses         held-out losses of the adapters by their number; the last is that of all further ones
     evaluation     metrics of an evaluation, beside the usual ones or in place of them
@@ -37,6 +38,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.configuration.processor import cpu_dtype
 from agent.installed import load_client
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import (
@@ -93,7 +95,9 @@ def prepare(local_job: LocalJob, job: PrepareJob) -> PrepareResult:
     n_rows = n_rows_of(local_job)
     rank = local_job.compute.rank_of(job.lora)
     notices = OPTIONS.get("notices", [])
-    return PrepareResult(fingerprint=FINGERPRINT, rank=rank, n_train=n_rows, n_held_out=N_HELD_OUT, notices=notices)
+    decided = cpu_dtype(job.base.cpu_dtype, local_job.compute, OPTIONS.get("cpuinfo", ""))
+    counts = {"n_train": n_rows, "n_held_out": N_HELD_OUT}
+    return PrepareResult(fingerprint=FINGERPRINT, rank=rank, cpu_dtype=decided, **counts, notices=notices)
 
 
 def init(local_job: LocalJob, job: InitJob) -> InitResult:

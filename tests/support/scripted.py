@@ -104,10 +104,11 @@ def prepared(
     *,
     report: str = "live",
     evaluates: bool = True,
+    cpu_dtype: str | None = None,
 ) -> dict[str, Any]:
     """The result of a prepare task; the rank is by default that of ``campaign_body``."""
     counts = {"n_train": n_train, "n_held_out": n_held_out, "report": report, "evaluates": evaluates}
-    return {"kind": "prepare", "fingerprint": fingerprint, "rank": rank, **counts}
+    return {"kind": "prepare", "fingerprint": fingerprint, "rank": rank, "cpu_dtype": cpu_dtype, **counts}
 
 
 TRAINED_ON = "A processor, 2 threads; torch 2.13.0"
@@ -218,6 +219,7 @@ class ScriptedAgent:
         *,
         report: str = "live",
         evaluates: bool = True,
+        cpu_dtype: str | None = None,
         offers: Mapping[str, str] | None = None,
     ) -> None:
         """Answer the prepare task.
@@ -229,7 +231,8 @@ class ScriptedAgent:
             offered = self.offer(lease["assignment"]["campaign_id"], **offers)
             assert offered.status_code == 204, offered.text
         rank = rank or lease["assignment"]["spec"]["lora"]["rank"]
-        body = prepared(n_train, n_held_out, fingerprint, rank, report=report, evaluates=evaluates)
+        told = {"report": report, "evaluates": evaluates, "cpu_dtype": cpu_dtype}
+        body = prepared(n_train, n_held_out, fingerprint, rank, **told)
         reply = self.result(lease, body)
         assert reply.status_code == 200, reply.text
 

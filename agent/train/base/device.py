@@ -5,10 +5,13 @@ from typing import Any
 
 import torch
 
+from agent.configuration.processor import cpu_dtype
 from agent.configuration.settings import ComputeSettings
+from agent.policy.precision import precision_refusals
+from agent.policy.refusals import refuse
 from agent.train.base.quantization import check_support
 from agent.train.base.refusals import unusable
-from shared.campaign.spec import Quantization
+from shared.campaign.spec import BaseSection, CpuDtype, Quantization
 
 
 def choose_device(compute: ComputeSettings, quantization: Quantization | None) -> torch.device:
@@ -36,14 +39,30 @@ def _device(compute: ComputeSettings, quantization: Quantization | None) -> torc
     return torch.device(kind, 0) if kind == "cuda" else torch.device(kind)  # choose_gpu left one visible
 
 
-def choose_dtype(compute: ComputeSettings, device: torch.device) -> torch.dtype:
-    """Return the dtype of the frozen weights. Raises TaskFailed (base-model) for float16 without a GPU."""
+def decide_cpu_dtype(compute: ComputeSettings, device: torch.device, base: BaseSection) -> CpuDtype | None:
+    """Return the precision of the frozen weights on a CPU; None if *device* is another one.
+
+    Raises TaskFailed: base-model for float16 without a GPU, refused-by-policy if the settings contradict the campaign.
+    """
+    if compute.dtype == "float16" and device.type != "cuda":
+        raise unusable("compute.dtype in agent.toml is float16, which trains on a GPU only: use float32 or bfloat16")
+    if device.type != "cpu":
+        return None
+    refuse(precision_refusals(compute, base.cpu_dtype))
+    return cpu_dtype(base.cpu_dtype, compute)
+
+
+def choose_dtype(compute: ComputeSettings, device: torch.device, base: BaseSection) -> torch.dtype:
+    """Return the dtype of the frozen weights: on a CPU the campaign's, on another device the owner's.
+
+    Raises TaskFailed, as ``decide_cpu_dtype``.
+    """
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if (decided := decide_cpu_dtype(compute, device, base)) is not None:
+        return dtypes[decided]
     if compute.dtype == "auto":
         supports_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if supports_bf16 else torch.float32
-    if compute.dtype == "float16" and device.type != "cuda":
-        raise unusable("compute.dtype in agent.toml is float16, which trains on a GPU only: use float32 or bfloat16")
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return dtypes[compute.dtype]
 
 

@@ -173,14 +173,14 @@ class JobContext:
     def base(self) -> AbstractContextManager[Base]:
         """Lend the loaded base model. Raises TaskFailed (base-model)."""
         compute = self.work.compute
-        quantization = self.work.job.base.quantization
-        device = choose_device(compute, quantization)
+        section = self.work.job.base
+        device = choose_device(compute, section.quantization)
         return self.warm.models.base(
             self.files.folder,
             self.files.fingerprint,
             device,
-            choose_dtype(compute, device),
-            quantization=quantization,
+            choose_dtype(compute, device, section),
+            quantization=section.quantization,
             remote_code=self.work.remote_code,
             on_load=lambda: self.report(Progress(phase=Phase.LOADING_MODEL)),
         )

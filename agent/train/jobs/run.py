@@ -8,7 +8,7 @@ from agent.errors import TaskFailed
 from agent.orders.job import Done, LocalJob, RowDigests
 from agent.orders.job_files import ADAPTER_FILE
 from agent.orders.jobs import InitJob, PrepareJob, TrainJob
-from agent.train.base.device import choose_device
+from agent.train.base.device import choose_device, decide_cpu_dtype
 from agent.train.jobs.context import JobContext, WarmState
 from agent.train.jobs.evaluate import evaluate
 from agent.train.jobs.train import train
@@ -36,7 +36,9 @@ def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Done:
 
 
 def _prepare(context: JobContext, job: PrepareJob) -> Done:
-    choose_device(context.work.compute, job.base.quantization)  # an unsupported device fails before the data is read
+    # an unsupported device fails before the data is read, and so does a precision that the owner does not want
+    device = choose_device(context.work.compute, job.base.quantization)
+    cpu_dtype = decide_cpu_dtype(context.work.compute, device, job.base)
     data = context.data(job)
     context.warm.longest_row_tokens = int(data.train.lengths.max())
     with context.suitable_base(job, data.train) as (base, verdict):
@@ -45,6 +47,7 @@ def _prepare(context: JobContext, job: PrepareJob) -> Done:
     result = PrepareResult(
         fingerprint=context.files.fingerprint,
         rank=context.work.compute.rank_of(job.lora),
+        cpu_dtype=cpu_dtype,
         n_train=len(data.train),
         n_held_out=len(data.held_out),
         dropped=data.dropped,

@@ -103,7 +103,7 @@ def train(context: JobContext, job: TrainJob) -> Done:
         delta=context.write(DELTA_FILE, sent.delta),
         extras=context.write(EXTRAS_FILE, sent.extras) if sent.extras else None,
         client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
-        trained_on=describe_machine(base.device),
+        trained_on=describe_machine(base.device, base.dtype),
         metrics=_metrics(trainer.history),
     )
     crash_points.reach("child: delta written")

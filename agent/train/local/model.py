@@ -61,20 +61,22 @@ def loaded_model(
     """Lend the loaded base, and its model: the bare one, or a PEFT model with the adapter. Raises TaskFailed.
 
     Args:
-        order: says what may compute, and how the base is quantised.
+        order: says what may compute, how the base is quantised, and its precision on a CPU: float32 if a campaign left
+            that to each agent.
         context: keeps the base in memory for the next order.
         files: the base model's.
         adapter: the adapter on it; None lends the bare base model.
         scored: the rows whose likelihood is wanted, so that the model gets the head that its loss needs; None if there
             are none.
     """
-    quantization = order.model.base.quantization  # as in training: the adapter was trained on this base
+    section = order.model.base.decided(None)  # as in training: the adapter was trained on this base
+    quantization = section.quantization
     device = choose_device(order.compute, quantization)
     with context.warm.models.base(
         files.folder,
         files.fingerprint,
         device,
-        choose_dtype(order.compute, device),
+        choose_dtype(order.compute, device, section),
         quantization=quantization,
         remote_code=order.model.remote_code,
         on_load=lambda: context.report(Progress(phase=Phase.LOADING_MODEL)),

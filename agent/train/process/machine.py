@@ -13,13 +13,15 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl")
 _CPUS = Path("/proc/cpuinfo")
 
 
-def describe_machine(device: torch.device) -> str:
+def describe_machine(device: torch.device, dtype: torch.dtype) -> str:
     """Name the kind of processor, the number of its threads, and the libraries with their versions.
 
-    On CPUs two trainings with equal descriptions give equal bits. Nothing in it identifies a machine.
+    On CPUs two trainings with equal descriptions give equal bits if the base is float32. Nothing in it identifies a
+    machine. dtype: the base's, which is named if it is not float32.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return one_line(f"{_processor(device)}; {libraries}", MAX_MACHINE)
+    rounded = "" if dtype == torch.float32 else f", base in {str(dtype).removeprefix('torch.')}"
+    return one_line(f"{_processor(device)}{rounded}; {libraries}", MAX_MACHINE)
 
 
 def _processor(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Checks of what a result declares: an agent's rank and rows, and the loss of its client state."""
+"""Checks of what a result declares: an agent's rank, precision and rows, and the loss of its client state."""
 
 from coordinator.errors import BadUpdate, Invalid
 from coordinator.tasks.facts import CampaignFacts, ParticipantFacts
@@ -8,13 +8,18 @@ from shared.wire.tasks.results import PrepareResult, TrainResult
 
 
 def check_prepared(campaign: CampaignFacts, result: PrepareResult) -> None:
-    """Raise Invalid unless the agent may train the rank that it answers, and a round of its rows can be counted."""
+    """Raise Invalid unless the agent may train the rank and in the precision that it answers, and a round of its rows
+    can be counted.
+    """
     spec = campaign.spec
     if result.rank > spec.lora.rank:
         raise Invalid(("rank", f"{result.rank} is above {spec.lora.rank}, the rank of the campaign's adapter"))
     if result.rank < spec.lora.rank and not algorithms.find(spec.algorithm.name).server.mixes_ranks:
         needed = f"{spec.algorithm.name} needs {spec.lora.rank}, the rank of the campaign's adapter, from every client"
         raise Invalid(("rank", f"{result.rank} is too small: {needed}"))
+    asked = spec.base.cpu_dtype
+    if result.cpu_dtype is not None and asked not in ("auto", result.cpu_dtype):
+        raise Invalid(("cpu_dtype", f"{result.cpu_dtype} is not {asked}, which the campaign's base.cpu_dtype asks for"))
     steps = spec.training.steps_for(result.n_train)
     if reason := too_many_rows(steps, spec.training.batch_size):
         raise Invalid(("n_train", f"with {result.n_train:,} rows, {reason}"))

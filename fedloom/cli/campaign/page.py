@@ -33,6 +33,7 @@ from fedloom.measured import (
     means_by_round,
     training_metrics,
 )
+from fedloom.precision import precision_in_words
 from shared.metrics import HELD_OUT_LOSS, TRAIN_LOSS_MEAN, Metric
 from shared.states import CampaignState, ParticipantState, TaskState
 from shared.text.plain_text import visible_line
@@ -111,8 +112,7 @@ class CampaignPage:
         lines.add_row("digest", self.campaign.spec_sha256)
         lines.add_row("created", output.ago(self.campaign.created_at))
         revision = f" @ {spec.base.revision}" if spec.base.revision else ""
-        quantized = f", {spec.base.quantization}" if spec.base.quantization else ""
-        lines.add_row("model", f"{spec.base.model}{revision}{quantized}")
+        lines.add_row("model", f"{spec.base.model}{revision}{precision_in_words(spec.base)}")
         if self.campaign.origins:
             lines.add_row("starts from", chain(self.campaign.origins))
             lines.add_row("start SHA-256", spec.start_sha256 or "")
@@ -138,8 +138,10 @@ class CampaignPage:
             return
         mixes_ranks = any(each.rank not in (None, self.campaign.spec.lora.rank) for each in self.campaign.participants)
         rank_column = ["RANK"] if mixes_ranks else []
+        each_decides = self.campaign.spec.base.cpu_dtype == "auto"
+        precision_column = ["ON CPU"] if each_decides else []
         table = output.table(
-            "CLIENT", "AGENT", "STATE", *rank_column, "ROWS", "HELD OUT", "REASON",
+            "CLIENT", "AGENT", "STATE", *rank_column, *precision_column, "ROWS", "HELD OUT", "REASON",
             right=["CLIENT", "RANK", "ROWS", "HELD OUT"], fold=["AGENT", "REASON"],
         )  # fmt: skip
         shown = self._shown_participants(n_shown)
@@ -149,6 +151,7 @@ class CampaignPage:
                 participant.agent_name,
                 output.state("revoked" if participant.revoked else participant.state),
                 *([_count(participant.rank)] if mixes_ranks else []),
+                *([participant.cpu_dtype or ""] if each_decides else []),
                 _count(participant.n_train),
                 _count(participant.n_held_out),
                 self._why(participant),

@@ -86,9 +86,11 @@ def _base_of(adapters: Sequence[LocalAdapter], base: str | None) -> BaseSection:
                 f"{first.folder} is of {first.base.model}, and {other.folder} of {other.base.model} or of "
                 "other files of it: evaluate them apart, since only models on one base are compared item by item"
             )
+    # in float32 on a CPU, whatever each was trained in: so adapters of several campaigns are compared on one base
+    exact = first.base.model_copy(update={"cpu_dtype": "float32"})
     if base is None or Path(base).is_dir():
-        return first.base
-    return first.base.model_copy(update={"model": base, "revision": None})
+        return exact
+    return exact.model_copy(update={"model": base, "revision": None})
 
 
 def _differ(first: LocalAdapter, other: LocalAdapter, *, is_named: bool) -> bool:
@@ -98,7 +100,7 @@ def _differ(first: LocalAdapter, other: LocalAdapter, *, is_named: bool) -> bool
         return True
     if first.fingerprint is not None and other.fingerprint is not None:
         return first.fingerprint != other.fingerprint
-    return not is_named and first.base != other.base
+    return not is_named and first.base != other.base.model_copy(update={"cpu_dtype": first.base.cpu_dtype})
 
 
 def _check_fingerprint(adapter: LocalAdapter, described: Described, base: str) -> None:

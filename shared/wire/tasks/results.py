@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.bounds import Count, Line
 from shared.campaign.evaluation import MAX_BENCHMARKS
+from shared.campaign.spec import CpuDtype
 from shared.metrics import ReportLevel, Values
 from shared.wire.base import Request, Sha256
 from shared.wire.benchmarks import BenchmarkScore
@@ -40,6 +41,8 @@ class PrepareResult(Request):
     fingerprint: Fingerprint
     rank: Annotated[Count, Field(ge=1)]
     """Rank that the agent will train: the campaign's, or a smaller one if the algorithm mixes ranks."""
+    cpu_dtype: CpuDtype | None = None
+    """Precision of the base model in all of the agent's work on a CPU; null if it prepared on another device."""
     n_train: Count
     """Usable rows for training."""
     n_held_out: Count

@@ -129,6 +129,14 @@ def test_a_supplied_start_is_told_as_the_coordinators_word() -> None:
         ({"model": "t", "revision": "main"}, "t, revision main: NOT PINNED, a branch or a tag may change"),
         ({"model": "t", "revision": "a" * 39}, f"t, revision {'a' * 39}: NOT PINNED, a branch or a tag may change"),
         ({"model": "t", "revision": "a1" * 20, "quantization": "nf4"}, f"t, nf4, revision {'a1' * 20}"),
+        (
+            {"model": "t", "revision": "a1" * 20, "quantization": "nf4", "cpu_dtype": "bfloat16"},
+            f"t, nf4, bfloat16 on a CPU, revision {'a1' * 20}",
+        ),
+        (
+            {"model": "t", "revision": "a1" * 20, "cpu_dtype": "auto"},
+            f"t, float32 or bfloat16 on a CPU, by its processor, revision {'a1' * 20}",
+        ),
     ],
 )
 def test_a_revision_that_is_no_commit_is_named_as_not_pinned(base: dict[str, str], words: str) -> None:

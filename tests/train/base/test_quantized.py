@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from agent.configuration.settings import ComputeSettings
 from agent.errors import TaskFailed
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.on_base.score import Completed
@@ -161,7 +160,8 @@ def test_half_precision_computes_nearly_the_same(lab: Lab, scheme: Quantization,
     adapter = lab.adapter_0(NO_DROPOUT)
     job = kind | {"base": section(scheme), "optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None}
     full, folder = train(lab, adapter, job=job)
-    half, half_folder = train(lab, adapter, job=job, compute=ComputeSettings(device="cpu", threads=1, dtype="bfloat16"))
+    rounded = job | {"base": section(scheme).model_copy(update={"cpu_dtype": "bfloat16"})}
+    half, half_folder = train(lab, adapter, job=rounded)
     assert half.metrics["train_loss_mean"] == pytest.approx(full.metrics["train_loss_mean"], abs=0.05)
     tensors = [read(path / DELTA_FILE) for path in (folder, half_folder)]
     deltas = [np.concatenate([values.ravel() for values in delta.values()]) for delta in tensors]

@@ -24,7 +24,7 @@ from agent.train.worker import Worker
 from shared import algorithms, kinds
 from shared.adapters.files import write_adapter
 from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, fedavg
-from shared.campaign.spec import LoraSection, TrainingSection
+from shared.campaign.spec import BaseSection, LoraSection, TrainingSection
 from shared.digest import sha256_file
 from shared.kinds.sft import Section
 from shared.wire.tasks.leases import FailureKind, Phase
@@ -401,17 +401,18 @@ def test_a_global_adapter_of_another_shape_is_refused(lab: Lab) -> None:
 def test_half_precision_bases_train_float32_adapters(new_lab: Callable[..., Lab], lab: Lab) -> None:
     fresh = new_lab(Worker())
     fresh.fingerprint = lab.fingerprint
-    compute = fresh.work(fresh.init_job()).compute.model_copy(update={"dtype": "bfloat16"})
+    job = {"lora": NO_DROPOUT, "steps": 4}
+    on_half = {"base": BaseSection(model="tiny/llama", cpu_dtype="bfloat16")}
     adapter = lab.adapter_0(NO_DROPOUT)
-    half, folder = train(fresh, adapter, job={"lora": NO_DROPOUT, "steps": 4}, compute=compute)
-    full, _ = train(lab, adapter, job={"lora": NO_DROPOUT, "steps": 4})
+    half, folder = train(fresh, adapter, job=job | on_half)
+    full, _ = train(lab, adapter, job=job)
     assert half.metrics["train_loss_last"] == pytest.approx(full.metrics["train_loss_last"], abs=0.05)
     delta = read(folder / DELTA_FILE)
     assert all(values.dtype == np.float32 for values in delta.values())
     largest = max(delta.values(), key=lambda values: float(np.abs(values).max()))
     rounded = torch.from_numpy(largest).bfloat16().float().numpy()
     assert (rounded != largest).any()  # the values need float32: they are no bfloat16 values stored as float32
-    local_job = fresh.work(fresh.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter, compute=compute)
+    local_job = fresh.work(fresh.evaluate_job(adapter, lora=NO_DROPOUT, **on_half), adapter=adapter)
     same = lab.work(lab.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter)
     results: list[Result] = [fresh.run(local_job), lab.run(same)]
     assert results[0].metrics["held_out_loss"] == pytest.approx(results[1].metrics["held_out_loss"], abs=0.03)

@@ -167,3 +167,12 @@ def test_card_says_how_the_base_was_quantised_in_training() -> None:
     quantized = {"model": "org/model", "quantization": "nf4"}
     assert "the base was quantised to nf4" in model_card(campaign(base=quantized), adapter(), PROTECTION)
     assert "quantised" not in model_card(campaign(), adapter(), PROTECTION)
+
+
+def test_card_says_how_the_base_was_rounded_on_cpus() -> None:
+    def card(cpu_dtype: str) -> str:
+        return model_card(campaign(base={"model": "org/model", "cpu_dtype": cpu_dtype}), adapter(), PROTECTION)
+
+    assert "on a CPU the base was in bfloat16." in card("bfloat16")
+    assert "on a CPU the base was in float32 or bfloat16, by the processor." in card("auto")
+    assert "CPU" not in card("float32")

@@ -148,12 +148,15 @@ def test_the_card_of_a_merged_model_has_the_adapters_benchmarks_as_numbers_befor
 
 def test_the_card_of_a_merged_model_says_how_the_base_was_quantised_in_training(folder: Path) -> None:
     content = json.loads((folder / LINEAGE_FILE).read_text())
-    content["spec"]["base"]["quantization"] = "nf4"
+    content["spec"]["base"] |= {"quantization": "nf4", "cpu_dtype": "bfloat16"}
     (folder / LINEAGE_FILE).write_text(json.dumps(content))
     local = read_adapter_folder(folder)
     assert local.base.quantization == "nf4"
     card = merged_card(local, dtype="float32", merge_difference=0, file_difference=0)
     assert "| Base in training | quantised to nf4;" in card
+    assert (
+        "| Precision in training | At clients that trained and evaluated on a CPU the base was in bfloat16. |" in card
+    )
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -152,9 +152,30 @@ def test_quantization_is_one_of_two() -> None:
     assert section.quantization is None
     for held in ("int8", "nf4"):
         made = BaseSection.model_validate_json(json.dumps({"model": "m", "quantization": held}))
-        assert made.model_dump(mode="json") == {"model": "m", "revision": None, "quantization": held}
+        rest = {"model": "m", "revision": None, "cpu_dtype": "float32"}
+        assert made.model_dump(mode="json") == {**rest, "quantization": held}
     with pytest.raises(ValidationError, match="quantization"):
         BaseSection.model_validate({"model": "m", "quantization": "int4"})
+
+
+def test_a_base_is_float32_on_cpus_unless_the_campaign_says_otherwise() -> None:
+    assert spec(rounds=1, every=1).base.cpu_dtype == "float32"
+    with pytest.raises(ValidationError, match="'float32', 'bfloat16' or 'auto'"):
+        BaseSection.model_validate({"model": "m", "cpu_dtype": "float16"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "decided", "becomes"),
+    [
+        ("auto", "bfloat16", "bfloat16"),
+        ("auto", "float32", "float32"),
+        ("auto", None, "float32"),
+        ("bfloat16", "float32", "bfloat16"),
+        ("float32", "bfloat16", "float32"),
+    ],
+)
+def test_only_what_a_campaign_leaves_open_is_decided(asked: Any, decided: Any, becomes: str) -> None:
+    assert BaseSection(model="m", cpu_dtype=asked).decided(decided).cpu_dtype == becomes
 
 
 def sent(wire: str, algorithm: str) -> CampaignSpec:

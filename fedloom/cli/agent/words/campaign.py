@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fedloom.cli import output
 from fedloom.cli.agent.words.common import COULD_LEARN, LIMITS_PROVE_NOTHING, REPORTS
 from fedloom.cli.agent.words.training import training_in_words
+from fedloom.precision import precision_in_words
 from shared.text.plain_text import quoted
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def campaign_in_words(known: "KnownCampaign", policy: "PolicySettings") -> Itera
     yield "id", known.id
     yield "digest", known.spec_sha256
     yield "asked by", f"{quoted(known.coordinator)}, {output.ago(known.asked_at)}"
-    yield "base model", _model(spec)
+    yield "base model", _model(known)
     if spec.start_from is not None:
         yield "starts from", _start(spec)
     yield "data", _data(known)
@@ -54,16 +55,15 @@ def campaign_in_words(known: "KnownCampaign", policy: "PolicySettings") -> Itera
     yield "all of it", "fedloom agent campaigns CAMPAIGN --spec prints every field that the digest covers"
 
 
-def _model(spec: "CampaignSpec") -> str:
-    base = spec.base
-    quantized = f", {base.quantization}" if base.quantization else ""
+def _model(known: "KnownCampaign") -> str:
+    base = known.base
     if base.revision is None:
         pinned = ", no revision: NOT PINNED, what is under this name may change"
     elif len(base.revision) == 40 and _HEX.issuperset(base.revision):
         pinned = f", revision {base.revision}"
     else:
         pinned = f", revision {quoted(base.revision)}: NOT PINNED, a branch or a tag may change"
-    return f"{quoted(base.model)}{quantized}{pinned}"
+    return f"{quoted(base.model)}{precision_in_words(base)}{pinned}"
 
 
 def _start(spec: "CampaignSpec") -> str:
