@@ -127,11 +127,13 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
 
     from agent.configuration.settings import ComputeSettings
     from agent.train.base.model import Base
-    from agent.train.jobs.trainers import build_trainer, make_examples
     from agent.train.kinds import find
     from agent.train.process import memory
+    from agent.train.stack.training import make_examples
+    from agent.train.stack.trl import build_trainer
     from agent.train.suitability.verdicts import ensure_suitable
     from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+    from agent.train.trainer.client_steps import ClientSteps
     from shared import kinds
     from shared.algorithms import AlgorithmParams, ClientHalf
     from shared.campaign.spec import LoraSection, TrainingSection
@@ -158,8 +160,9 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
             autocast_dtype=base.autocast_dtype,
         )
         examples = make_examples(training, "sft", samples, np.arange(n_rows), None)
-        trainer = build_trainer(training, base, attached, examples, tokenizer, settings)
-        trainer.attach(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters, lambda _: clock.tick())
+        trainer = build_trainer(training, base.language_model, attached, examples, tokenizer, settings)
+        client = ClientHalf(AlgorithmParams(), {})
+        trainer.attach(ClientSteps(client, attached.trained_parameters, lambda _: clock.tick()))
         memory.reset_peak()
         trainer.train()
     return Result(clock.tokens_per_s, memory.peak_bytes() / 1e6, trainer.history.losses)

@@ -13,13 +13,16 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl")
 _CPUS = Path("/proc/cpuinfo")
 
 
-def describe_machine(device: torch.device) -> str:
+def describe_machine(device: torch.device, trainer: str = "") -> str:
     """Name the kind of processor, the number of its threads, and the libraries with their versions.
+
+    trainer: the owner's own, if one trained.
 
     On CPUs two trainings with equal descriptions give equal bits. Nothing in it identifies a machine.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return one_line(f"{_processor(device)}; {libraries}", MAX_MACHINE)
+    parts = (_processor(device), f"trainer {trainer}" if trainer else "", libraries)
+    return one_line("; ".join(filter(None, parts)), MAX_MACHINE)
 
 
 def _processor(device: torch.device) -> str:
