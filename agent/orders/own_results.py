@@ -11,7 +11,7 @@ from agent.orders.protocol import Message
 class OwnResultsMade(Message):
     """The file is written."""
 
-    type: Literal["own-results-made"] = "own-results-made"
+    type: Literal["own_results_made"] = "own_results_made"
 
 
 class OwnResultsRequest(Order[OwnResultsMade]):
@@ -24,6 +24,6 @@ class OwnResultsRequest(Order[OwnResultsMade]):
 
     handler: ClassVar[str] = "agent.train.jobs.own_results:make_own_results"
 
-    type: Literal["own-results"] = "own-results"
+    type: Literal["own_results"] = "own_results"
     work: LocalJob
     out: Path

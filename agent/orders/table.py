@@ -26,7 +26,6 @@ OrderTable = Sequence[type[Order[Any]]]
 
 ORDERS: OrderTable = (
     LocalJob,
-    OwnResultsRequest,
     AnswerRequest,
     ScoreRequest,
     CheckRequest,
@@ -39,6 +38,7 @@ ORDERS: OrderTable = (
     LikelihoodRequest,
     RollingRequest,
     GenerateRequest,
+    OwnResultsRequest,
 )
 
 

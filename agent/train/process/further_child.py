@@ -9,6 +9,8 @@ from agent.orders.protocol import Failed, OutOfMemory, Report, TextChunk
 from agent.train.progress import Reporter
 
 _COMMAND = (sys.executable, "-m", "agent.train")
+_END_S = 30.0
+"""From the end of a process's output to its own."""
 
 
 def ask_further_child(order: Order[AnswerT], report: Reporter) -> AnswerT:
@@ -33,6 +35,7 @@ def ask_further_child(order: Order[AnswerT], report: Reporter) -> AnswerT:
                     raise MemoryError("in the process that computes what Fedloom's own trainer does")
                 elif not isinstance(reply, TextChunk):
                     return reply
+            status = child.wait(_END_S)
+            raise RuntimeError(f"the process that computes what Fedloom's own trainer does ended with {status}")
         finally:
             child.kill()
-    raise RuntimeError(f"the process that computes what Fedloom's own trainer does ended with {child.returncode}")

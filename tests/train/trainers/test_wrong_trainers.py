@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "no_terms": ("let the algorithm's gradient term in 0 times in a step", {}),
     "late_terms": (UNLIKE, {}),
     "no_clipping": (UNLIKE, SGD | {"max_grad_norm": 100.0}),
-    "no_decay": (UNLIKE, SGD),
+    "no_decay": (UNLIKE, SGD | {"weight_decay": 1e-4}),
     "trains_a": ("in training it changed 14 frozen tensors", FROZEN_A),
     "trains_the_base": ("it changes the base model's weights", {}),
     "frees_the_base": ("in training it made the base model's weights trainable", {}),
