@@ -124,13 +124,17 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
 
     from agent.configuration.settings import ComputeSettings
     from agent.train.base.model import Base
-    from agent.train.jobs.trainers import build_trainer, make_examples
     from agent.train.kinds import find
-    from agent.train.kinds.base import Scoring
     from agent.train.process import memory
+    from agent.train.stack import OWN_STACK
+    from agent.train.stack.base import Training
+    from agent.train.stack.training import make_examples
     from agent.train.suitability.verdicts import ensure_suitable
-    from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+    from agent.train.trainer.arguments import TrainerSettings
+    from agent.train.trainer.client_steps import ClientSteps
+    from agent.train.trainer.need import Need, choose
     from agent.train.trainer.reference import Reference
+    from agent.train.trainer.scoring import Scoring
     from shared import kinds
     from shared.algorithms import AlgorithmParams, ClientHalf
     from shared.campaign.spec import BaseSection, LoraSection, TrainingSection
@@ -144,38 +148,48 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
     training = find(kind)(kinds.find(kind).section())
     base = Base(Path(plan.model), torch.device("cpu"), getattr(torch, plan.dtype), remote_code=False)
     section = TrainingSection(steps=plan.steps, batch_size=plan.batch, learning_rate=RATE, max_length=MAX_LENGTH)
-    micro_batch = micro_batch_of(plan.batch, ComputeSettings().micro_batch)
+    most = ComputeSettings().micro_batch
     n_tokens = samples.completions.lengths.reshape(-1, samples.n_completions).sum(axis=1)  # (n_rows,)
     clock = Clock(n_tokens.tolist(), plan.batch)
     lora = LoraSection(rank=RANK, alpha=2 * RANK)
-    measured = {"micro_batch": micro_batch, "cache": folder, "report": lambda _: None}
-    ensure_suitable(base, UNKNOWN, lora, samples.completions, use=[], quantization=None, **measured)
+    measured = {"micro_batch": most, "cache": folder, "report": lambda _: None}
+    verdict = ensure_suitable(base, UNKNOWN, lora, samples.completions, use=[], quantization=None, **measured)
+    micro_batch = choose(
+        Need.of(base.language_model, verdict.bytes_per_token),
+        n_tokens,
+        samples.completions.n_supervised.reshape(-1, samples.n_completions).sum(axis=1),
+        batch_size=plan.batch,
+        most=most,
+        free=memory.free_bytes(base.device),
+        on_cpu=True,
+    ).micro_batch
     references = [None, None]
     if training.needs_reference:
-        reference = Reference(folder, BaseSection(model="m"), UNKNOWN, None, lora)
+        reference = Reference(folder, BaseSection(model="m"), UNKNOWN, None, lora, OWN_STACK)
         scored = {"micro_batch": micro_batch, "report": lambda *_: None}
         references = [
             reference.log_probabilities(base, each, np.arange(len(each)), **scored) for each in (samples, held_out)
         ]
     with base.adapter(lora, seed=0) as attached:
         attached.draw(seed=0)
-        settings = TrainerSettings(
-            folder=str(folder),
-            training=section,
-            learning_rate=RATE,
-            micro_batch=micro_batch,
-            seed=0,
-            autocast_dtype=base.autocast_dtype,
-        )
-        examples = make_examples(training, kind, samples, np.arange(n_rows), references[0])
-        trainer = build_trainer(training, base, attached, examples, tokenizer, settings)
-        trainer.attach(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters, lambda _: clock.tick())
+        steps = ClientSteps(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters, lambda _: clock.tick())
         memory.reset_peak()
-        trainer.train()
+        OWN_STACK.train(
+            Training(
+                kind=kind,
+                kind_training=training,
+                language_model=base.language_model,
+                attached=attached,
+                examples=make_examples(training, kind, samples, np.arange(n_rows), references[0]),
+                tokenizer=tokenizer,
+                settings=TrainerSettings(str(folder), section, RATE, micro_batch, 0, base.autocast_dtype),
+                client_steps=steps,
+            )
+        )
         peak = memory.peak_bytes()
         scoring = Scoring(micro_batch, base.autocast_dtype, lambda _: None)
         loss = training.evaluate(attached.model, held_out, references[1], scoring)["held_out_loss"]
-    return Result(clock.tokens_per_s, peak / 1e6, trainer.history.losses, loss)
+    return Result(clock.tokens_per_s, peak / 1e6, steps.history.losses, loss)
 
 
 def run_trl(plan: Plan, folder: Path) -> Result:

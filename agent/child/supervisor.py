@@ -61,7 +61,8 @@ class ChildDied(AgentError):
 class Supervisor:
     """Starts the child, sends it one order at a time, and reads its answers.
 
-    The child is replaced when an order names another device, precision or number of threads than the order before.
+    The child is replaced when an order names another device, precision, number of threads or trainer than the order
+    before.
     argv: the child's command; None means DEFAULT_ARGV. environment: variables that it gets beside this process's.
     turn: a lock for the agents of a simulation, which share one child. An agent holds it while it uses the child and
     the files that the child reads.
@@ -256,8 +257,9 @@ def check_libraries_installed() -> None:
 
 
 def _footing(compute: ComputeSettings) -> tuple[Any, ...]:
-    """What a child keeps for its life: the GPU that it sees, its threads, and the precision of the model it holds."""
-    return compute.device, compute.dtype, compute.threads
+    """What a child keeps for its life: the GPU that it sees, its threads, the precision of the model it holds, and what
+    a trainer has made of the libraries when it was imported."""
+    return compute.device, compute.dtype, compute.threads, compute.trainer, compute.hub_kernels
 
 
 def child_environment(compute: ComputeSettings) -> dict[str, str]:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from agent.configuration.policy import PolicySettings
 from agent.configuration.problems import line_of, lines_of, problems_by_location, syntax_problem
 from agent.configuration.toml_lines import Location, index_lines
+from agent.configuration.trainers import OWN, known_trainer
 from agent.data.source import DataSource
 from agent.errors import SettingsError, TaskFailed
 from shared.campaign.file import FileProblem
@@ -51,6 +52,13 @@ class ComputeSettings(Section):
     max_lora_rank: Annotated[int, Field(ge=1)] | None = None
     """The largest rank that this machine trains; default: no limit. A campaign whose algorithm mixes ranks gives it a
     smaller adapter; others of a larger rank are refused."""
+    trainer: Annotated[str, Field(min_length=1), AfterValidator(known_trainer)] = OWN
+    """What loads the base model, trains and evaluates, by the name of an installed plug-in. `trl` is Fedloom's own. Any
+    other is code that you trust as you trust Fedloom; on its first use with a base its losses and updates are compared
+    with Fedloom's own."""
+    hub_kernels: bool = False
+    """Whether libraries may fetch compiled kernels from the hub and run them: code that nobody has checked. Only for a
+    `trainer` that needs it."""
 
     def rank_of(self, lora: LoraSection) -> int:
         """The rank that this machine trains of a campaign's adapter."""

@@ -29,6 +29,8 @@ TEMPLATE = """\
 # checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints
 # idle_s = 600               # seconds without a task until the base model's memory is given back
 # max_lora_rank = 8          # the largest rank to train; default: no limit
+# trainer = "trl"            # what trains: Fedloom's own, or an installed plug-in that you trust
+# hub_kernels = false        # whether libraries may fetch compiled code from the hub and run it
 
 [cache]
 # max_bytes = 4294967296

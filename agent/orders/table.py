@@ -18,6 +18,7 @@ from agent.orders.on_base.likelihood import LikelihoodRequest, RollingRequest
 from agent.orders.on_base.merge import MergeRequest
 from agent.orders.on_base.score import ScoreRequest
 from agent.orders.order import Order
+from agent.orders.own_results import OwnResultsRequest
 from agent.orders.review import ReviewRequest
 from shared.wire.tasks.leases import FailureKind
 
@@ -37,6 +38,7 @@ ORDERS: OrderTable = (
     LikelihoodRequest,
     RollingRequest,
     GenerateRequest,
+    OwnResultsRequest,
 )
 
 

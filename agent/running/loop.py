@@ -11,6 +11,7 @@ from agent.acceptance import Acceptance, tell_waiting
 from agent.benchmarks.interface import MakeBenchmarks
 from agent.child.supervisor import Supervisor
 from agent.configuration.live import LiveSettings, log_broken_data
+from agent.configuration.trainers import OWN, trainer_identity
 from agent.errors import AgentError, CoordinatorRefused, LedgerUnusable, UnreadableAssignment
 from agent.network import retry
 from agent.network.api import CoordinatorApi
@@ -61,6 +62,8 @@ async def run_agent(
     signed = SignedCampaigns(api, identity.name, workspace.record.statements(identity.signing_key))
     runner = TaskRunner(api, workspace, settings, supervisor, acceptance, signed, benchmarks)
     log_broken_data(settings.at_start)
+    if (trainer := settings.at_start.compute.trainer) != OWN:
+        log.info("training by %s, as agent.toml says", trainer_identity(trainer))
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
     acceptance.remind(settings.at_start, tell)
     lease: TaskLease | None = None

@@ -17,6 +17,7 @@ base model and the tokenised data stay in memory between its jobs; everything el
     jobs/         the coordinator's four jobs: prepare, init, train, evaluate
     base/         the base model: its folder, fingerprint, device, precision, quantisation, and the adapter on it
     data/         from the owner's rows to tokens: templates, tokenising, the cache, the sample of each round
+    stack/        trainers by name: what loads, attaches, trains and evaluates; Fedloom's own, and those of owners
     kinds/        training and evaluation of each kind, SFT and DPO: losses, trainers, the client half of an algorithm
     local/        orders of a person at this machine: answers, likelihoods, data checks, merged models
 """

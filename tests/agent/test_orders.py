@@ -28,7 +28,7 @@ def refusal(line: bytes) -> str:
 def test_an_unknown_order_is_refused_in_words() -> None:
     known = (
         "'job', 'answer', 'score', 'check', 'merge', 'review', 'measure', 'describe', 'count_tokens', 'chat_prompt', "
-        "'likelihood', 'rolling', 'generate'"
+        "'likelihood', 'rolling', 'generate', 'own_results'"
     )
     assert refusal(b'{"type": "dream", "secret": 1}') == f"this training child knows no order 'dream', only {known}"
 

@@ -22,6 +22,11 @@ def write(folder: Path, text: str) -> Path:
         ("[compute]\ndevice = 'cuda:١'", "line 2: compute.device: must be auto, cpu, mps, cuda, or a GPU such as"),
         ("[compute]\ndevice = 'tpu'", "line 2: compute.device: must be auto, cpu, mps, cuda, or a GPU such as cuda:1"),
         ("[compute]\nmicro_batch = 0", "line 2: compute.micro_batch: must be at least 1"),
+        (
+            "[compute]\ntrainer = 'unsloth'",
+            "line 2: compute.trainer: no trainer 'unsloth' is installed here; installed are trl. Install the",
+        ),
+        ("[compute]\nhub_kernels = 'trusted'", "line 2: compute.hub_kernels: must be true or false"),
         ("[compute]\n\nmax_lora_rank = 0", "line 3: compute.max_lora_rank: must be at least 1"),
         ("[compute]\nthreads = 'four'", "line 2: compute.threads: must be a whole number"),
         ("compute.threads = 'four'", "line 1: compute.threads: must be a whole number"),

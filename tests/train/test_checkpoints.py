@@ -410,11 +410,12 @@ def test_every_input_of_a_delta_changes_the_training_identity(lab: Lab, adapter:
     b.write_text("b")
 
     def identity(rows: str = "r", client_state: Path | None = None, device: torch.device = CPU, **changes: Any) -> str:
-        return training_identity(job.model_copy(update=changes), rows, client_state, device, torch.float32)
+        return training_identity(job.model_copy(update=changes), rows, client_state, device, torch.float32, "")
 
     others = [identity(**{name: value}) for name, value in OTHER.items()]
     others += [identity("s"), identity(client_state=a), identity(client_state=b), identity(device=torch.device("meta"))]
-    others.append(training_identity(job, "r", None, CPU, torch.bfloat16))
+    others.append(training_identity(job, "r", None, CPU, torch.bfloat16, ""))
+    others.append(training_identity(job, "r", None, CPU, torch.float32, "loop 0.1"))
     assert len({identity(), *others}) == 1 + len(others)
     assert {identity(**{name: value}) for name, value in IRRELEVANT.items()} == {identity()}
 

@@ -104,7 +104,7 @@ def test_a_child_refuses_an_order_that_its_table_does_not_have(lab: Lab, tmp_pat
         assert isinstance(refused, Failed)
         assert refused.failure.message == (
             "this training child knows no order 'count', only 'job', 'answer', 'score', 'check', 'merge', 'review', "
-            "'measure', 'describe', 'count_tokens', 'chat_prompt', 'likelihood', 'rolling', 'generate'"
+            "'measure', 'describe', 'count_tokens', 'chat_prompt', 'likelihood', 'rolling', 'generate', 'own_results'"
         )
 
     asyncio.run(work())

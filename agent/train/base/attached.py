@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from agent.errors import TaskFailed
-from agent.train.base.fused_lora import fuse
+from agent.train.base.factors import difference, factors_of
+from agent.train.base.loading import PLAIN, Loader
 from agent.train.base.refusals import unusable
 from agent.train.base.targets import choose_targets
-from agent.train.process import memory
 from shared.adapters.files import AdapterError, Contract, TensorSpec
 from shared.adapters.initial import initial_tensors
 from shared.adapters.lora import is_trained, shape_at_rank
@@ -69,51 +68,25 @@ class AttachedAdapter:
             parameter.data = before[name]
 
 
-def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
-    """Attach an adapter to the bare *model*. Raises TaskFailed (base-model).
+def attach(model: Any, lora: LoraSection, loader: Loader = PLAIN) -> AttachedAdapter:
+    """Attach an adapter to the bare *model*. Raises TaskFailed (base-model, trainer).
 
-    Its values are NaN until they are drawn or loaded. PyTorch and PEFT draw no numbers for it: they make its layers
-    without memory.
+    Its values are NaN until they are drawn or loaded.
     """
     targets = choose_targets(model, lora)
-    device = model.device
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(targets.names),
-        task_type="CAUSAL_LM",
-        bias="none",
-        init_lora_weights=False,
-    )
+    expected = factors_of(model, targets.names, lora.rank)
+    adapted = loader.attach(model, lora, targets.names)
     try:
-        peft_model = get_peft_model(model, config, low_cpu_mem_usage=True)
-        _give_memory(peft_model, device)
-    except Exception as error:  # midway: the layers before are adapted
-        _remove_layers(model)
-        if memory.is_exhausted(error):
-            raise
-        leaves = ", ".join(sorted({name.rpartition(".")[2] for name in targets.names}))
-        remedy = f"set lora.target_modules in the campaign to some of {leaves}"
-        raise unusable(f"PEFT cannot adapt this base model; {remedy}", error) from error
-    try:
-        parameters = _adapter_parameters(peft_model, lora.rank)
+        parameters = _adapter_parameters(adapted, lora.rank)
+        if (problem := difference(parameters, expected)) is not None:
+            raise loader.refused(f"the adapter is not the campaign's: {problem}")
     except TaskFailed:
-        peft_model.unload()
+        loader.detach(adapted)
         raise
     for name, parameter in parameters.items():
+        parameter.data.fill_(math.nan)
         parameter.requires_grad_(is_trained(name, lora))
-    fuse(peft_model)
-    return AttachedAdapter(peft_model, parameters, lora.rank, targets.notices)
-
-
-def _give_memory(model: Any, device: torch.device) -> None:
-    """Put the parameters of the adapter, the trainable ones, on *device*: as float32 and NaN."""
-    for name, parameter in list(model.named_parameters()):
-        if parameter.requires_grad:
-            owner, _, leaf = name.rpartition(".")
-            values = torch.full(parameter.shape, math.nan, dtype=torch.float32, device=device)
-            setattr(model.get_submodule(owner), leaf, nn.Parameter(values))
+    return AttachedAdapter(adapted, parameters, lora.rank, targets.notices)
 
 
 def _contract(parameters: Mapping[str, nn.Parameter]) -> Contract:
@@ -134,14 +107,6 @@ def _adapter_parameters(model: Any, rank: int) -> dict[str, nn.Parameter]:
     for name, parameter in named.items():
         _check_shape(name, tuple(parameter.shape), rank)
     return dict(sorted(named.items()))
-
-
-def _remove_layers(model: Any) -> None:
-    """Put the layers of the base model back, all of those that PEFT has wrapped."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, module.get_base_layer())
 
 
 def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:

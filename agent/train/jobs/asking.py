@@ -2,6 +2,7 @@
 
 import sys
 
+from agent.configuration.trainers import OWN
 from agent.data.own_template import template_of
 from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
@@ -45,9 +46,12 @@ def question_of(row: Row | Comparison) -> str:
 
 
 def evaluation_of(order: MeasureRequest | ReviewRequest, job: EvaluateJob) -> LocalJob:
-    """The evaluation that an order of the owner needs, as the child carries it out for a campaign."""
+    """The evaluation that an order of the owner needs, as the child carries it out for a campaign.
+
+    Fedloom's own trainer evaluates: answers belong to it, and no other gives any.
+    """
     return LocalJob(
-        compute=order.compute,
+        compute=order.compute.model_copy(update={"trainer": OWN}),
         job=job,
         folder=order.folder,
         cache=order.cache,

@@ -15,7 +15,7 @@ from agent.errors import TaskFailed
 from agent.installed import load_client, load_kind, read_kind_params
 from agent.orders.job import LocalJob
 from agent.orders.jobs import EvaluateJob, PrepareJob, TrainJob
-from agent.train import kinds
+from agent.train import kinds, stack
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.model import Base
 from agent.train.base.model_cache import ModelCache
@@ -23,6 +23,7 @@ from agent.train.base.on_disk.finder import BaseFinder
 from agent.train.base.on_disk.fingerprint import check_fingerprint
 from agent.train.data.cache import DataCache
 from agent.train.data.tokens import Samples, TokenizedData
+from agent.train.jobs.trainer_verdict import trainer_verdict
 from agent.train.jobs.trial import try_a_step
 from agent.train.process import memory
 from agent.train.progress import Reporter
@@ -63,7 +64,7 @@ class JobContext:
     def __init__(self, warm: WarmState, work: LocalJob, report: Reporter) -> None:
         """Load the job's plug-ins, find the base model and check its fingerprint.
 
-        Raises TaskFailed (training-kind, algorithm, base-model, fingerprint).
+        Raises TaskFailed (training-kind, algorithm, trainer, base-model, fingerprint).
         """
         self.warm = warm
         self.work = work
@@ -72,6 +73,7 @@ class JobContext:
         self.kind = load_kind(job.training_kind)
         self.training = kinds.find(job.training_kind)(read_kind_params(self.kind, job.kind_params))
         self.client = load_client(job) if isinstance(job, PrepareJob | TrainJob) else None
+        self.stack = stack.find(work.compute.trainer)
         self.files = warm.finder.find(
             job.base,
             work.model_path,
@@ -107,30 +109,41 @@ class JobContext:
     def suitable_base(
         self, job: PrepareJob | TrainJob | EvaluateJob, samples: Samples
     ) -> Iterator[tuple[Base, Verdict]]:
-        """Lend the loaded base model with the head that its loss needs. Raises TaskFailed (base-model).
+        """Lend the loaded base model with the head that its loss needs. Raises TaskFailed (base-model, trainer).
 
-        samples: the owner's rows, of which a few are used to measure a base that is new here.
+        samples: the owner's rows, of which a few are used to measure a base, or the owner's trainer, that is new here.
         """
+        if self.stack is stack.OWN_STACK:
+            with self.base() as base:
+                yield base, self._measured(job, base, samples)
+            return
+        verdict = trainer_verdict(self, job, samples)
         with self.base() as base:
-            template = template_of(self.work.data, job.data.template) if self.work.data else job.data.template
-            verdict = ensure_suitable(
-                base,
-                self.files.fingerprint,
-                job.lora,
-                samples.completions,
-                use=[
-                    template if isinstance(template, str) else sha256_hex(template.text.encode()),
-                    job.training_kind,
-                    json.dumps(job.kind_params, sort_keys=True),
-                    job.training.optimizer,
-                ],
-                quantization=job.base.quantization,
-                micro_batch=self.work.micro_batch,
-                cache=self.work.cache,
-                report=self.report,
-                trial=lambda: self._try_a_step(job, base, samples),
-            )
             yield base, verdict
+
+    def _measured(self, job: PrepareJob | TrainJob | EvaluateJob, base: Base, samples: Samples) -> Verdict:
+        return ensure_suitable(
+            base,
+            self.files.fingerprint,
+            job.lora,
+            samples.completions,
+            use=self.use(job),
+            quantization=job.base.quantization,
+            micro_batch=self.work.micro_batch,
+            cache=self.work.cache,
+            report=self.report,
+            trial=lambda: self._try_a_step(job, base, samples),
+        )
+
+    def use(self, job: PrepareJob | TrainJob | EvaluateJob) -> list[str]:
+        """What a verdict is for, beside the base and the adapter."""
+        template = template_of(self.work.data, job.data.template) if self.work.data else job.data.template
+        return [
+            template if isinstance(template, str) else sha256_hex(template.text.encode()),
+            job.training_kind,
+            json.dumps(job.kind_params, sort_keys=True),
+            job.training.optimizer,
+        ]
 
     def choose(
         self, base: Base, verdict: Verdict, samples: Samples, indices: NDArray[np.int64], batch_size: int
@@ -171,7 +184,7 @@ class JobContext:
         )
 
     def base(self) -> AbstractContextManager[Base]:
-        """Lend the loaded base model. Raises TaskFailed (base-model)."""
+        """Lend the loaded base model. Raises TaskFailed (base-model, trainer)."""
         compute = self.work.compute
         section = self.work.job.base
         device = choose_device(compute, section.quantization)
@@ -183,6 +196,7 @@ class JobContext:
             quantization=section.quantization,
             remote_code=self.work.remote_code,
             on_load=lambda: self.report(Progress(phase=Phase.LOADING_MODEL)),
+            loader=self.stack,
         )
 
     def reference(
@@ -195,7 +209,7 @@ class JobContext:
         if not self.training.needs_reference:
             return None
         adapter = self.work.reference
-        reference = Reference(self.work.cache, job.base, self.files.fingerprint, adapter, job.lora)
+        reference = Reference(self.work.cache, job.base, self.files.fingerprint, adapter, job.lora, self.stack)
 
         def on_scored(done: int, total: int) -> None:
             self.report(Progress(phase=Phase.SCORING_REFERENCE, done=done, total=total))

@@ -13,8 +13,8 @@ from agent.train.base.model import Base
 from agent.train.data.tokens import Samples
 from agent.train.jobs.context import JobContext
 from agent.train.jobs.start import check_start
-from agent.train.kinds.base import Scoring
 from agent.train.trainer.reference import completion_batch_size
+from agent.train.trainer.scoring import Scoring
 from shared.metrics import HELD_OUT_COUNTS, Origin, Weight
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
 from shared.wire.tasks.results import EvaluateResult
@@ -44,7 +44,7 @@ def evaluated(
     on_scored(0)
     training, together = context.training, context.work.micro_batch
     together = completion_batch_size(base, together) if training.needs_reference else together
-    scoring = Scoring(together, base.autocast_dtype, on_scored)
+    scoring = Scoring(together, base.autocast_dtype, on_scored, context.stack.evaluate)
     return training.evaluate(attached.model, samples, reference, scoring)
 
 

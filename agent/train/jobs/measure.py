@@ -23,9 +23,9 @@ from agent.train.jobs.asking import Asking, evaluation_of, question_of
 from agent.train.jobs.context import JobContext
 from agent.train.jobs.evaluate import evaluated
 from agent.train.jobs.start import check_start
-from agent.train.kinds.base import Scoring
 from agent.train.local.answers import Generation, answers_to
 from agent.train.order_context import OrderContext
+from agent.train.trainer.scoring import Scoring
 from shared.metrics import HELD_OUT_COUNTS, HELD_OUT_LOSS, Origin, Weight
 from shared.system.durable import atomic_text
 from shared.wire.tasks.leases import FailureKind, Phase, Progress

@@ -6,8 +6,8 @@ from pathlib import Path
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import CHECKPOINT_FILE, RESULT_FILE
 from agent.train.jobs.run import run_job
-from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX
 from agent.train.order_context import OrderContext
+from agent.train.stack.training import TRAINER_FOLDER_PREFIX
 from shared import crash_points
 from shared.system.durable import atomic_text
 

@@ -4,6 +4,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,14 @@ from agent.train.data.sampling import round_seed, sample_rows, sorted_in_steps
 from agent.train.data.tokens import Samples
 from agent.train.jobs.context import JobContext, on_cpu, refused_if_diverged
 from agent.train.jobs.start import check_start
-from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
 from agent.train.process import memory
 from agent.train.process.machine import describe_machine
+from agent.train.stack.base import Training
+from agent.train.stack.training import TRAINER_FOLDER_PREFIX, make_examples, train_with
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
-from agent.train.trainer.federated import TrainingHistory
+from agent.train.trainer.client_steps import ClientSteps, TrainingHistory
 from agent.train.trainer.need import Choice
-from agent.train.trainer.recomputing import recomputed
 from shared import crash_points
 from shared.adapters.feedback import outgoing
 from shared.adapters.files import Array, check_finite, slot_name
@@ -67,27 +68,28 @@ def train(context: JobContext, job: TrainJob) -> Done:
         broadcast = read_broadcast(work.broadcast, context.client, params, attached, rank=job.lora.rank)
         client_state = read_client_state(work.client_state, client_half.state, attached) if client_half.state else {}
         state_file = work.client_state if client_state else None
-        identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype)
-        checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
-        steps_done = checkpoints.steps_done
-        examples = make_examples(context.training, context.kind.name, samples, indices, reference)
-        remaining = examples[steps_done * batch_size :]
-        # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
-        settings = _settings(job, base, seed, folder, choice)
-        tokenizer = context.files.tokenizer
-        trainer = build_trainer(context.training, base, attached, remaining or examples, tokenizer, settings)
-        client = client_half(params, broadcast, client_state)
-        trained = attached.trained_parameters
-        trainer.attach(client, trained, lambda history: _report_step(context, history, job.steps))
-        checkpoints.attach_to(trainer, trained)
+        checkpoints = _checkpoints(context, job, samples, state_file, base)
+        steps_done = checkpoints.steps_done if checkpoints is not None else 0
         if steps_done:
             log.info("resuming after step %d of %d", steps_done, job.steps)
+        client = client_half(params, broadcast, client_state)
+        trained = attached.trained_parameters
+        steps = ClientSteps(client, trained, lambda history: _report_step(context, history, job.steps))
+        training = Training(
+            kind=context.kind.name,
+            kind_training=context.training,
+            language_model=base.language_model,
+            attached=attached,
+            examples=make_examples(context.training, context.kind.name, samples, indices, reference),
+            tokenizer=context.files.tokenizer,
+            settings=_settings(job, base, seed, folder, choice),
+            client_steps=steps,
+            checkpoints=checkpoints,
+        )
         context.report(Progress(phase=Phase.TRAINING, done=steps_done, total=job.steps))
-        if remaining:
-            with recomputed(base.language_model, recomputes=choice.recomputes):
-                trainer.train()
-        _check_steps(trainer.history)
-        slots = trainer.slots()
+        train_with(context.stack, training)
+        _check_steps(steps.history)
+        slots = steps.slots()
         extras = _flatten_slots(slots, client_half.extras)
         new_client_state = _flatten_slots(slots, client_half.state)
         end = attached.tensors()
@@ -103,8 +105,8 @@ def train(context: JobContext, job: TrainJob) -> Done:
         delta=context.write(DELTA_FILE, sent.delta),
         extras=context.write(EXTRAS_FILE, sent.extras) if sent.extras else None,
         client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
-        trained_on=describe_machine(base.device, base.dtype),
-        metrics=_metrics(trainer.history),
+        trained_on=describe_machine(base.device, base.dtype, context.stack.identity),
+        metrics=_metrics(steps.history),
     )
     crash_points.reach("child: delta written")
     return Done(result=result, n_distinct=samples.n_distinct(indices))
@@ -126,12 +128,26 @@ def _prepared(
         return indices, context.reference(job, base, samples, indices), choice
 
 
+def _checkpoints(
+    context: JobContext, job: TrainJob, samples: Samples, state_file: Path | None, base: Base
+) -> CheckpointCallback | None:
+    """The checkpoints of a training; None if its trainer takes up none."""
+    every, stack = context.work.compute.checkpoint_every, context.stack
+    if not stack.resumes:
+        if 0 < every < job.steps:
+            log.warning("the trainer %s keeps no checkpoints: an interrupted training starts over", stack.identity)
+        return None
+    identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype, stack.identity)
+    return CheckpointCallback(context.work.folder / CHECKPOINT_FILE, identity, every=every)
+
+
 def _settings(job: TrainJob, base: Base, seed: int, folder: str, choice: Choice) -> TrainerSettings:
     return TrainerSettings(
         folder=folder,
         training=job.training,
         learning_rate=job.learning_rate,
         micro_batch=choice.micro_batch,
+        recomputes=choice.recomputes,
         seed=seed,
         autocast_dtype=base.autocast_dtype,
     )

@@ -11,10 +11,13 @@ from agent.errors import TaskFailed
 from agent.train.base.model import Base
 from agent.train.base.refusals import untrainable
 from agent.train.data.tokens import Samples
-from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
 from agent.train.kinds.base import KindTraining
 from agent.train.process import memory
+from agent.train.stack import OWN_STACK
+from agent.train.stack.base import Training
+from agent.train.stack.training import TRAINER_FOLDER_PREFIX, make_examples, train_with
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+from agent.train.trainer.client_steps import ClientSteps
 from shared.algorithms import AlgorithmParams, ClientHalf
 from shared.campaign.spec import LoraSection, TrainingSection
 from shared.wire.tasks.leases import FailureKind
@@ -64,10 +67,17 @@ def try_a_step(
                 seed=0,
                 autocast_dtype=base.autocast_dtype,
             )
-            examples = make_examples(training, kind, samples, shortest, reference)
-            trainer = build_trainer(training, base, attached, examples, tokenizer, settings)
-            trainer.attach(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters)
-            trainer.train()
+            training_of_a_step = Training(
+                kind=kind,
+                kind_training=training,
+                language_model=base.language_model,
+                attached=attached,
+                examples=make_examples(training, kind, samples, shortest, reference),
+                tokenizer=tokenizer,
+                settings=settings,
+                client_steps=ClientSteps(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters),
+            )
+            train_with(OWN_STACK, training_of_a_step)
     except TaskFailed as error:
         if error.failure.kind is FailureKind.CRASH:  # the loss is not finite
             raise untrainable("its loss in training mode is not finite") from error

@@ -6,36 +6,20 @@ metrics, is found by the same name in ``shared.kinds``. Most kinds are one of TR
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from agent.train.base.attached import AttachedAdapter
 from agent.train.data.tokens import Samples
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.federated import FederatedTrainerMixin
+from agent.train.trainer.scoring import Scoring
 from shared.kinds import KindSection
 
 S = TypeVar("S", bound=KindSection)
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How rows go through a model for evaluation.
-
-    Args:
-        micro_batch: completions that go through the model at once.
-        autocast_dtype: the base's dtype if it is bfloat16 or float16, else None.
-        report: called with the number of completions done.
-    """
-
-    micro_batch: int
-    autocast_dtype: torch.dtype | None
-    report: Callable[[int], None]
 
 
 class KindTraining(ABC, Generic[S]):

@@ -13,12 +13,12 @@ from trl import DPOConfig, DPOTrainer
 
 from agent.train.base.attached import AttachedAdapter
 from agent.train.data.tokens import IGNORED, Samples
-from agent.train.kinds.base import KindTraining, Scoring
+from agent.train.kinds.base import KindTraining
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.federated import FederatedTrainerMixin
 from agent.train.trainer.loss import collate, score_only_supervised
 from agent.train.trainer.reference import without_reference_adapter
-from agent.train.trainer.scoring import log_probabilities
+from agent.train.trainer.scoring import Scoring
 from shared.kinds.dpo import Section
 from shared.metrics import HELD_OUT_LOSS
 
@@ -104,14 +104,7 @@ class Training(KindTraining[Section]):
         A completion y has the reward r(y) = β (log π(y) − log π_ref(y)): Rafailov et al. 2023, section 4 and eq. 7.
         """
         assert reference is not None
-        log_probs = log_probabilities(
-            model,
-            model.get_base_model(),
-            samples.completions,
-            micro_batch=scoring.micro_batch,
-            autocast_dtype=scoring.autocast_dtype,
-            report=scoring.report,
-        )  # (2n,)
+        log_probs = scoring.log_probabilities(model, samples.completions)  # (2n,)
         rewards = self.section.beta * (log_probs.reshape(-1, 2) - reference)  # (n, 2)
         margins = rewards[:, 0] - rewards[:, 1]  # (n,)
         return {

@@ -10,11 +10,11 @@ from trl import SFTConfig, SFTTrainer
 
 from agent.train.base.attached import AttachedAdapter
 from agent.train.data.tokens import Samples
-from agent.train.kinds.base import KindTraining, Scoring
+from agent.train.kinds.base import KindTraining
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.federated import FederatedTrainerMixin
 from agent.train.trainer.loss import collate, score_only_supervised
-from agent.train.trainer.scoring import log_probabilities
+from agent.train.trainer.scoring import Scoring
 from shared.kinds.sft import Section
 from shared.metrics import HELD_OUT_LOSS
 
@@ -72,12 +72,5 @@ class Training(KindTraining[Section]):
     ) -> dict[str, float]:
         """The mean loss over all supervised tokens, in nats a token."""
         rows = samples.completions
-        log_probs = log_probabilities(
-            model,
-            model.get_base_model(),
-            rows,
-            micro_batch=scoring.micro_batch,
-            autocast_dtype=scoring.autocast_dtype,
-            report=scoring.report,
-        )  # (n,)
+        log_probs = scoring.log_probabilities(model, rows)  # (n,)
         return {HELD_OUT_LOSS: -float(log_probs.sum()) / int(rows.n_supervised.sum())}

@@ -21,6 +21,12 @@ def guard_environment() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # busy-waiting threads of two agents slow each other tenfold
 
 
+def allow_hub_kernels() -> None:
+    """Let libraries fetch kernels from the hub, as the owner's settings say. Called before torch is imported."""
+    os.environ.pop("USE_HUB_KERNELS", None)
+    sys.modules.pop("kernels", None)
+
+
 def choose_gpu(device: str) -> None:
     """Make only one GPU visible to CUDA, because TRL refuses to train in a process that sees several.
 

@@ -13,15 +13,21 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl")
 _CPUS = Path("/proc/cpuinfo")
 
 
-def describe_machine(device: torch.device, dtype: torch.dtype) -> str:
+def describe_machine(device: torch.device, dtype: torch.dtype, trainer: str = "") -> str:
     """Name the kind of processor, the number of its threads, and the libraries with their versions.
 
     On CPUs two trainings with equal descriptions give equal bits if the base is float32. Nothing in it identifies a
-    machine. dtype: the base's, which is named if it is not float32.
+    machine.
+
+    Args:
+        device: where the base is.
+        dtype: the base's, which is named if it is not float32.
+        trainer: the owner's own, if one trained.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     rounded = "" if dtype == torch.float32 else f", base in {str(dtype).removeprefix('torch.')}"
-    return one_line(f"{_processor(device)}{rounded}; {libraries}", MAX_MACHINE)
+    parts = (f"{_processor(device)}{rounded}", f"trainer {trainer}" if trainer else "", libraries)
+    return one_line("; ".join(filter(None, parts)), MAX_MACHINE)
 
 
 def _processor(device: torch.device) -> str:

@@ -3,13 +3,15 @@
 import gc
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from agent.configuration.trainers import OWN, installed
 from agent.errors import TaskFailed
 from agent.orders.order import Order
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report, TextChunk
 from agent.orders.table import OrderReader, OrderTable
-from agent.train.process.environment import choose_gpu
+from agent.train.process.environment import allow_hub_kernels, choose_gpu
 from shared.wire.tasks.leases import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ def serve(lines: Iterable[bytes], send: Callable[[Message], None], orders: Order
 def open_worker(order: Order[Any]) -> "Worker":
     """Import torch and all that the order uses. It takes seconds, so the child waits for its first order."""
     choose_gpu(order.compute.device)
+    if order.compute.hub_kernels:
+        allow_hub_kernels()
+    if order.compute.trainer != OWN:
+        with suppress(Exception):  # said in words where the trainer is asked for
+            installed()[order.compute.trainer].load()  # before the libraries that it may patch
     from agent.train.worker import Worker, handler_of
 
     worker = Worker()

@@ -80,7 +80,7 @@ def measure(base: Base, lora: LoraSection | None, rows: TokenRows, *, micro_batc
                 return _judge(base, model, None, probes, micro_batch=micro_batch, exact=exact)
         with base.adapter(lora, seed=0) as attached:
             attached.draw(seed=0)
-            _randomise_zero_factors(attached)
+            randomise_zero_factors(attached)
             found = _judge(base, attached.model, attached, probes, micro_batch=micro_batch, exact=exact)
             note = "the loss needs the base model's own head, which takes more memory than the fused one"
             return found.model_copy(update={"notices": (*attached.notices, *([note] if found.own_head else []))})
@@ -106,10 +106,10 @@ def _judge(
     if not change <= (_EXACT_CHANGE if exact else _ROUNDED_CHANGE):
         raise untrainable("it attends to later tokens, as an encoder does: changing them changed earlier logits")
     fused = _tried(base, model, probes, joins=False, micro_batch=micro_batch)
-    own_head = fused is None or not _agree(fused, plain, probes, exact=exact)
+    own_head = fused is None or not agree(fused, plain, probes, exact=exact)
     losses = _losses(base, model, probes, own_head=True, joins=False, micro_batch=micro_batch) if own_head else fused
     assert losses is not None
-    if own_head and not _agree(losses, plain, probes, exact=exact):
+    if own_head and not agree(losses, plain, probes, exact=exact):
         difference = float(np.max(np.abs(losses - plain) / probes.n_supervised))
         # the reason leaves the machine, and no number that stands on a few of the owner's rows may
         log.warning("the loss in a batch of padded rows differs by %.2g nats a token", difference)
@@ -142,7 +142,7 @@ def _why_padded(
     # the longest row comes first, so that what leaks from it reaches the others
     leak = float(np.max(np.abs(joined[1] - joined[0])[same] / probes.n_supervised[same]))
     changes = float(np.max(np.abs(joined[0] - padded) / probes.n_supervised))
-    agrees = changes <= _EXACT_LEAK if exact else _agree(joined[0], padded, probes, exact=False)
+    agrees = changes <= _EXACT_LEAK if exact else agree(joined[0], padded, probes, exact=False)
     if agrees and leak <= (_EXACT_LEAK if exact else _ROUNDED_LEAK):
         return None
     log.info("a row's loss changes by up to %.2g nats a token with other rows before it", max(leak, changes))
@@ -200,14 +200,14 @@ def _losses(
         )
 
 
-def _agree(ours: NDArray[np.float64], plain: NDArray[np.float64], probes: TokenRows, *, exact: bool) -> bool:
+def agree(ours: NDArray[np.float64], plain: NDArray[np.float64], probes: TokenRows, *, exact: bool) -> bool:
     """Whether two computations of the rows' log-probabilities, (n,) each, differ by rounding only."""
     difference = np.abs(ours - plain) / probes.n_supervised  # (n,)
     within = difference.max() <= _EXACT_TOLERANCE if exact else difference.mean() <= _MEAN_TOLERANCE
     return bool(np.isfinite(ours).all() and within)
 
 
-def _randomise_zero_factors(attached: AttachedAdapter) -> None:
+def randomise_zero_factors(attached: AttachedAdapter) -> None:
     """Draw the factors that start as zero, small, so that every adapted layer takes part in the loss."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -66,13 +66,12 @@ def ensure_suitable(
         report: told if a measurement starts.
         trial: trains the base for one step. Raises TaskFailed.
     """
-    libraries = (*_LIBRARIES, *(["bitsandbytes"] if quantization is not None else []))
     parts = [*fingerprint.model_dump().values(), *use, quantization or "", base.device.type, str(base.dtype)]
     parts.append(lora.model_dump_json(include={"target_modules", "freeze_a"}) if lora is not None else "")
-    key = sha256_of_parts([*parts, __version__, *map(metadata.version, libraries)])
+    key = sha256_of_parts([*parts, *versions(quantization)])
     path = cache / f"suitability-{key}.json"
     longest = longest_probe(rows)
-    if (kept := _load(path)) is not None and kept.longest >= longest:
+    if (kept := load_verdict(path)) is not None and kept.longest >= longest:
         _mark(base, kept)
         return kept
     report(Progress(phase=Phase.CHECKING_MODEL))
@@ -82,8 +81,14 @@ def ensure_suitable(
     _mark(base, verdict)
     if trial is not None:
         trial()
-    _save(path, verdict)
+    save_verdict(path, verdict)
     return verdict
+
+
+def versions(quantization: Quantization | None) -> list[str]:
+    """The versions of all that computes a loss."""
+    libraries = (*_LIBRARIES, *(["bitsandbytes"] if quantization is not None else []))
+    return [__version__, *map(metadata.version, libraries)]
 
 
 def _mark(base: Base, verdict: Verdict) -> None:
@@ -93,7 +98,8 @@ def _mark(base: Base, verdict: Verdict) -> None:
         log.info("rows are padded, which takes longer than joining them: %s", verdict.padded_because)
 
 
-def _load(path: Path) -> Verdict | None:
+def load_verdict(path: Path) -> Verdict | None:
+    """The verdict that is kept in a file; None if there is none that can be read."""
     try:
         return Verdict.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -103,7 +109,7 @@ def _load(path: Path) -> Verdict | None:
         return None
 
 
-def _save(path: Path, verdict: Verdict) -> None:
+def save_verdict(path: Path, verdict: Verdict) -> None:
     """Keep the verdict. Without it the next job measures again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

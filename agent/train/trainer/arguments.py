@@ -27,6 +27,7 @@ class TrainerSettings:
         micro_batch: rows that go through the model at once; it divides ``training.batch_size``.
         seed: of dropout, and of all that libraries draw.
         autocast_dtype: the base's dtype if it is bfloat16 or float16, else None.
+        recomputes: whether layers keep only their inputs for the backward pass.
     """
 
     folder: str
@@ -35,6 +36,7 @@ class TrainerSettings:
     micro_batch: int
     seed: int
     autocast_dtype: torch.dtype | None
+    recomputes: bool = False
 
     def training_arguments(self, attached: AttachedAdapter, n_examples: int) -> dict[str, Any]:
         """The arguments that all of TRL's configurations take."""

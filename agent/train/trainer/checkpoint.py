@@ -27,7 +27,8 @@ from transformers import TrainerCallback
 
 from agent import __version__
 from agent.orders.jobs import TrainJob
-from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
+from agent.train.trainer.client_steps import TrainingHistory
+from agent.train.trainer.federated import FederatedTrainerMixin
 from shared import crash_points
 from shared.digest import sha256_file, sha256_of_parts
 from shared.system.durable import atomic_write
@@ -59,7 +60,12 @@ class Checkpoint:
 
 
 def training_identity(
-    job: TrainJob, rows_sha256: str, client_state: Path | None, device: torch.device, dtype: torch.dtype
+    job: TrainJob,
+    rows_sha256: str,
+    client_state: Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    trainer: str,
 ) -> str:
     """Digest everything that determines a training's delta.
 
@@ -72,11 +78,12 @@ def training_identity(
         client_state: the file of the client state, or None.
         device: only its type matters.
         dtype: the dtype of the frozen weights.
+        trainer: the owner's own, in its version; empty for Fedloom's.
     """
     state_sha256 = sha256_file(client_state) if client_state is not None else ""
     quantizer = metadata.version("bitsandbytes") if job.base.quantization is not None else ""
     parts = [job.model_dump_json(exclude=_IRRELEVANT_FIELDS), rows_sha256, state_sha256, device.type, str(dtype)]
-    return sha256_of_parts([*parts, *_VERSIONS, quantizer])
+    return sha256_of_parts([*parts, *_VERSIONS, quantizer, trainer])
 
 
 def save(path: Path, identity: str, checkpoint: Checkpoint) -> None:
@@ -128,7 +135,7 @@ class CheckpointCallback(TrainerCallback):
     def attach_to(self, trainer: FederatedTrainerMixin, parameters: Mapping[str, nn.Parameter]) -> None:
         """Restore weights and history of a *trainer* that was attached at the global adapter.
 
-        parameters: the adapter's trained ones, as in ``FederatedTrainerMixin.attach``.
+        parameters: the adapter's trained ones, as in ``ClientSteps``.
         """
         self._trainer: Any = trainer
         self._parameters = parameters
@@ -137,7 +144,7 @@ class CheckpointCallback(TrainerCallback):
         if self._resumed is not None:
             for name, parameter in parameters.items():
                 parameter.data.copy_(self._resumed.adapter[name])
-            trainer.resume(self._resumed.history)
+            trainer.client_steps.resume(self._resumed.history)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ARG002
         """Restore optimizer and random states before the first step.

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
 from agent.train.data.tokens import Samples
-from agent.train.trainer.scoring import log_probabilities
+from agent.train.stack.base import Stack
+from agent.train.trainer.scoring import Scoring
 from shared.campaign.spec import BaseSection, LoraSection
 from shared.digest import sha256_file, sha256_of_parts
 from shared.system.durable import atomic_write
@@ -42,7 +43,13 @@ class Reference:
     """One reference and its cache files."""
 
     def __init__(
-        self, folder: Path, section: BaseSection, fingerprint: Fingerprint, adapter: Path | None, lora: LoraSection
+        self,
+        folder: Path,
+        section: BaseSection,
+        fingerprint: Fingerprint,
+        adapter: Path | None,
+        lora: LoraSection,
+        stack: Stack,
     ) -> None:
         """Digest *adapter*; the base is not loaded.
 
@@ -52,10 +59,12 @@ class Reference:
             fingerprint: the base model's fingerprint, part of the cache key.
             adapter: the file of the adapter that defines π_ref; None means the bare base model.
             lora: the adapter's shape.
+            stack: scores.
         """
-        self._folder, self._adapter, self._lora = folder, adapter, lora
+        self._folder, self._adapter, self._lora, self._stack = folder, adapter, lora, stack
         initial = [sha256_file(adapter), str(lora.scale)] if adapter is not None else ["", ""]
         self._parts = [_FORMAT, section.quantization or "", fingerprint.weights, fingerprint.config, *initial]
+        self._parts.append(stack.identity)
 
     def log_probabilities(
         self,
@@ -82,29 +91,25 @@ class Reference:
             completions = samples.completions.take(samples.completions_of(missing).ravel())
             total = len(completions)
             report(0, total)
-            with self._model(base) as (model, language_model):
-                log_probs = log_probabilities(
-                    model,
-                    language_model,
-                    completions,
-                    micro_batch=completion_batch_size(base, micro_batch),
-                    autocast_dtype=base.autocast_dtype,
-                    report=lambda done: report(done, total),
-                )  # (c m,)
+            with self._model(base) as model:
+                scoring = Scoring(
+                    completion_batch_size(base, micro_batch), base.autocast_dtype, lambda done: report(done, total)
+                )
+                log_probs = self._stack.evaluate(model, completions, scoring)  # (c m,)
             known[missing] = log_probs.reshape(len(missing), -1)
             _save(path, known)
         return known[indices]
 
     @contextmanager
-    def _model(self, base: Base) -> Iterator[tuple[Any, Any]]:
-        """The reference model, and the language model in it."""
+    def _model(self, base: Base) -> Iterator[Any]:
+        """The reference model: the bare one, or a PEFT model."""
         if self._adapter is None:
             with base.without_adapter() as model:
-                yield model, model
+                yield model
         else:
             with base.adapter(self._lora, seed=0) as attached:
                 load_adapter(attached, self._adapter)
-                yield attached.model, base.language_model
+                yield attached.model
 
     def _key(self, base: Base, samples: Samples) -> str:
         return sha256_of_parts([*self._parts, base.device.type, str(base.dtype), samples.completions.sha256])

@@ -1,16 +1,58 @@
 """Log-probabilities of rows under a model."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from trl.trainer.utils import add_fused_lm_head
 
 from agent.train.base.device import autocast
 from agent.train.data.tokens import TokenRows
 from agent.train.trainer.loss import collate, score_only_supervised
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How rows go through a model.
+
+    Args:
+        micro_batch: completions that go through the model at once.
+        autocast_dtype: the base's dtype if it is bfloat16 or float16, else None.
+        report: called with the number of completions done.
+        scorer: computes the log-probabilities; None: Fedloom's own way.
+    """
+
+    micro_batch: int
+    autocast_dtype: torch.dtype | None
+    report: Callable[[int], None]
+    scorer: "Scorer | None" = None
+
+    def log_probabilities(self, model: Any, rows: TokenRows) -> NDArray[np.float64]:
+        """Return Σ log p over the supervised tokens of each of n *rows*, in nats, (n,).
+
+        model: a PEFT model, or a bare language model.
+        """
+        return (self.scorer or plain_scorer)(model, rows, self)
+
+
+Scorer = Callable[[Any, TokenRows, Scoring], NDArray[np.float64]]
+"""Computes what ``Scoring.log_probabilities`` returns."""
+
+
+def plain_scorer(model: Any, rows: TokenRows, scoring: Scoring) -> NDArray[np.float64]:
+    """Fedloom's own way: ``log_probabilities``."""
+    return log_probabilities(
+        model,
+        model.get_base_model() if isinstance(model, PeftModel) else model,
+        rows,
+        micro_batch=scoring.micro_batch,
+        autocast_dtype=scoring.autocast_dtype,
+        report=scoring.report,
+    )
 
 
 def add_head(language_model: Any) -> None:

@@ -134,6 +134,7 @@ class FailureKind(StrEnum):
     DATA = "data"
     TRAINING_KIND = "training-kind"
     ALGORITHM = "algorithm"
+    TRAINER = "trainer"
     OUT_OF_MEMORY = "out-of-memory"
     BAD_UPDATE = "bad-update"
     BENCHMARK = "benchmark"

@@ -13,7 +13,6 @@ from agent.train.kinds import KindTraining
 from agent.train.trainer.federated import FederatedTrainerMixin
 from agent.train.trainer.loss import collate
 from agent.train.trainer.reference import without_reference_adapter
-from agent.train.trainer.scoring import log_probabilities
 
 
 class KtoTrainer(FederatedTrainerMixin, KTOTrainer):
@@ -46,7 +45,7 @@ class Training(KindTraining[Section]):
 
     def evaluate(self, model: Any, samples: Any, reference: Any, scoring: Any) -> dict[str, float]:
         """Eq. 7 of the paper with the reference point 0, and the share of rows whose reward has the label's sign."""
-        log_probs = log_probabilities(model, model.get_base_model(), samples.completions, **vars(scoring))
+        log_probs = scoring.log_probabilities(model, samples.completions)
         wanted = np.where(samples.labels[:, 0] > 0, 1.0, -1.0)  # (n,)
         gains = wanted * self.section.beta * (log_probs - reference[:, 0])
         return {

@@ -21,9 +21,10 @@ from agent.train.base.model import Base
 from agent.train.data.cache import DataCache
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import Samples
-from agent.train.kinds.base import Scoring
 from agent.train.kinds.dpo import Training, collate_pairs
 from agent.train.trainer.arguments import TrainerSettings
+from agent.train.trainer.client_steps import ClientSteps
+from agent.train.trainer.scoring import Scoring
 from agent.train.worker import Worker
 from shared.algorithms import ClientHalf, fedavg
 from shared.campaign.spec import LoraSection, TrainingSection
@@ -277,7 +278,7 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
     start = read(lab.adapter_0(NO_DROPOUT))
     with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, n_examples=4, dpo=dpo)
-        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
+        trainer.attach(ClientSteps(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters))
         trainer.train()
         assert any(
             not torch.equal(value, torch.from_numpy(start[name])) for name, value in attached.trained_parameters.items()
@@ -329,7 +330,7 @@ def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: i
 
     with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, batch_size=8, micro_batch=micro_batch)
-        trainer.attach(GradientRecorder(None, {}), attached.trained_parameters)
+        trainer.attach(ClientSteps(GradientRecorder(None, {}), attached.trained_parameters))
         trainer.train()
         history = trainer.history
     assert history.losses == [pytest.approx(loss.item(), abs=1e-6)]
@@ -360,7 +361,7 @@ def test_the_tokenizer_stays_as_it_was_also_without_a_padding_token(lab: Lab) ->
     special, text = dict(tokenizer._special_tokens_map), tokenizer.backend_tokenizer.to_str()
     with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, tokenizer)
-        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
+        trainer.attach(ClientSteps(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters))
         trainer.train()
     assert tokenizer._special_tokens_map == special
     assert tokenizer.backend_tokenizer.to_str() == text
@@ -432,12 +433,10 @@ def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
     assert metrics.keys() == {"held_out_loss", "held_out_rows", "held_out_tokens"}
 
 
-def test_an_extreme_margin_gives_a_finite_loss(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_extreme_margin_gives_a_finite_loss(lab: Lab) -> None:
     rows = prepare(lab, lab.folder / "cache").held_out
     reference = np.tile([2000.0, 0.0], (len(rows), 1))
-    monkeypatch.setattr("agent.train.kinds.dpo.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
+    scoring = Scoring(4, None, report=lambda _: None, scorer=lambda *_: np.zeros(2 * len(rows)))
     with attached_adapter(lab, NO_DROPOUT, {}) as attached:
-        metrics = Training(Section(beta=1.0)).evaluate(
-            attached.model, rows, reference, Scoring(4, None, report=lambda _: None)
-        )
+        metrics = Training(Section(beta=1.0)).evaluate(attached.model, rows, reference, scoring)
     assert metrics == {"held_out_loss": 2000.0, "held_out_accuracy": 0.0, "held_out_margin": -2000.0}

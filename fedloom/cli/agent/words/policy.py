@@ -23,6 +23,7 @@ def policy_in_words(settings: "AgentSettings") -> Iterator[tuple[str, str]]:
     yield "who accepts", f"{_ACCEPTS[policy.accept]} (accept)"
     yield "base models", _models(settings)
     yield "what runs", _runs(policy)
+    yield "trained by", _trainer(settings)
     yield "behind an update", _behind(policy)
     yield "in one campaign", _most(policy)
     yield "in company", _company(policy)
@@ -67,6 +68,20 @@ def _benchmarks(settings: "AgentSettings") -> str:
 
 def _runs(policy: "PolicySettings") -> str:
     return f"kinds {', '.join(policy.kinds)} (kinds); algorithms {', '.join(policy.algorithms)} (algorithms)"
+
+
+def _trainer(settings: "AgentSettings") -> str:
+    from agent.configuration.trainers import OWN, trainer_identity
+
+    compute = settings.compute
+    words = "Fedloom's own trainer ([compute] trainer)"
+    if compute.trainer != OWN:
+        words = (
+            f"{trainer_identity(compute.trainer)}, A TRAINER OF YOUR OWN, whose code sees your rows ([compute] "
+            "trainer); with each base its results are first compared with Fedloom's own, and its name leaves"
+        )
+    kernels = "; libraries MAY FETCH COMPILED CODE from the hub and run it ([compute] hub_kernels)"
+    return words + (kernels if compute.hub_kernels else "")
 
 
 def _behind(policy: "PolicySettings") -> str:
