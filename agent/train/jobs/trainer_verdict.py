@@ -64,7 +64,7 @@ def _key(context: "JobContext", job: PrepareJob | TrainJob | EvaluateJob) -> lis
         *context.use(job),
         job.base.quantization or "",
         device.type,
-        str(choose_dtype(context.work.compute, device)),
+        str(choose_dtype(context.work.compute, device, job.base)),
         job.lora.model_dump_json(),
         job.training.model_dump_json(exclude={"seed", "steps", "epochs"}),
         *versions(job.base.quantization),

@@ -159,7 +159,7 @@ def _can_share(base: Base, model: Any, probes: TokenRows, *, exact: bool) -> boo
     if whole is None or shared is None:
         return False
     changes = float(np.max(np.abs(shared - whole) / rows.n_supervised))
-    if changes <= _EXACT_LEAK if exact else _agree(shared, whole, rows, exact=False):
+    if changes <= _EXACT_LEAK if exact else agree(shared, whole, rows, exact=False):
         return True
     log.info("rows that share a beginning have losses that differ by up to %.2g nats a token", changes)
     return False
