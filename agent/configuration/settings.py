@@ -36,10 +36,14 @@ class ComputeSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen base model. `auto`: bfloat16 on a GPU that supports it, else float32. Adapters are always
     float32."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that train together, each with the whole base model: one a GPU, from that of `device` on. They give the
+    update of one process, in less time. Without a GPU they divide the threads."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; default: all cores. On a shared host give each agent a part of the cores."""
     micro_batch: Annotated[int, Field(ge=1)] = 4
-    """Rows, or pairs of completions, that go through the model at once. Halved automatically when memory runs out."""
+    """Rows, or pairs of completions, that go through the model at once, in each process. Halved automatically when
+    memory runs out."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
     """Optimizer steps between two training checkpoints; 0 turns checkpoints off."""
     idle_s: Annotated[float, Field(ge=0, le=86400 * 365)] = 600.0

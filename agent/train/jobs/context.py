@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +23,9 @@ from agent.train.base.on_disk.finder import BaseFinder
 from agent.train.base.on_disk.fingerprint import check_fingerprint
 from agent.train.data.cache import DataCache
 from agent.train.data.tokens import Samples, TokenizedData
+from agent.train.distributed.follower import Follower
+from agent.train.distributed.group import Group
+from agent.train.distributed.leader import Leader
 from agent.train.jobs.trial import try_a_step
 from agent.train.progress import Reporter
 from agent.train.suitability.verdicts import Verdict, ensure_suitable
@@ -38,9 +42,12 @@ class WarmState:
     """What stays in memory between orders.
 
     longest_row_tokens: tokens of the longest row of the current order, reported if memory runs out; 0 until known.
+    ranks: the processes that train together, as this one takes part.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        """gpus: see ``Leader``."""
+        self.ranks: Leader | Follower = Leader(gpus)
         self.models = ModelCache()
         self.data = DataCache()
         self.finder = BaseFinder()
@@ -149,6 +156,22 @@ class JobContext:
             remote_code=self.work.remote_code,
             on_load=lambda: self.report(Progress(phase=Phase.LOADING_MODEL)),
         )
+
+    def check_device(self) -> torch.device:
+        """Return the device to train on.
+
+        Raises TaskFailed (base-model) if the settings name a device or a number of processes that cannot train here.
+        """
+        compute = self.work.compute
+        device = choose_device(compute, self.work.job.base.quantization)
+        self.warm.ranks.check(compute.processes, device)
+        return device
+
+    def group(self, size: int) -> AbstractContextManager[Group]:
+        """Train in *size* processes in the block."""
+        work = self.work.model_copy(update={"model_path": self.files.folder})
+        loading = Progress(phase=Phase.LOADING_MODEL)
+        return self.warm.ranks.joined(work, size, self.check_device(), on_load=lambda: self.report(loading))
 
     def reference(
         self, job: TrainJob | EvaluateJob, base: Base, samples: Samples, indices: NDArray[np.int64]

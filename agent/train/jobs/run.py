@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from agent.orders.job import Done, LocalJob, RowDigests
 from agent.orders.job_files import ADAPTER_FILE
 from agent.orders.jobs import InitJob, PrepareJob, TrainJob
-from agent.train.base.device import choose_device
 from agent.train.jobs.context import JobContext, WarmState
 from agent.train.jobs.evaluate import evaluate
 from agent.train.jobs.train import train
@@ -26,12 +25,14 @@ def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Done:
     if isinstance(job, InitJob):
         return Done(result=_init(context, job))
     if isinstance(job, TrainJob):
-        return train(context, job)
+        done = train(context, job)
+        assert done is not None  # this is rank 0
+        return done
     return evaluate(context, job)
 
 
 def _prepare(context: JobContext, job: PrepareJob) -> Done:
-    choose_device(context.work.compute, job.base.quantization)  # an unsupported device fails before the data is read
+    context.check_device()  # an unsupported device fails before the data is read
     data = context.data(job)
     context.warm.longest_row_tokens = int(data.train.lengths.max())
     with context.suitable_base(job, data.train) as (_, verdict):

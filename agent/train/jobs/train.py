@@ -19,6 +19,8 @@ from agent.train.base.adapter_files import load_adapter, read_broadcast, read_cl
 from agent.train.base.model import Base
 from agent.train.data.sampling import round_seed, sample_rows, sorted_in_steps
 from agent.train.data.tokens import Samples
+from agent.train.distributed.agreement import check_end_alike, check_start_alike
+from agent.train.distributed.numbers import told_size
 from agent.train.jobs.context import JobContext, on_cpu, refused_if_diverged
 from agent.train.jobs.start import check_start
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
@@ -31,6 +33,7 @@ from shared import crash_points
 from shared.adapters.feedback import outgoing
 from shared.adapters.files import Array, check_finite, slot_name
 from shared.algorithms import ClientHalf
+from shared.digest import sha256_hex
 from shared.metrics import LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Origin, Values
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
 from shared.wire.tasks.results import TrainResult
@@ -38,12 +41,15 @@ from shared.wire.tasks.results import TrainResult
 log = logging.getLogger(__name__)
 
 
-def train(context: JobContext, job: TrainJob) -> Done:
+def train(context: JobContext, job: TrainJob) -> Done | None:
     """Train for the round's steps, resumed from a checkpoint if one exists, and write the update's files.
 
-    Raises TaskFailed.
+    Several processes may train together. In a rank above 0 it writes nothing and returns None. Raises TaskFailed.
     """
     work = context.work
+    context.check_device()
+    n_processes = told_size(job.training.batch_size, work.compute.processes)
+    context.warm.ranks.start(n_processes)  # they import their libraries meanwhile
     check_start(work, job)
     samples = context.data(job).train
     batch_size = job.training.batch_size
@@ -56,6 +62,7 @@ def train(context: JobContext, job: TrainJob) -> Done:
     client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
     indices, reference = _prepared(context, job, samples, drawn)
     with (
+        context.group(n_processes) as group,
         context.base() as base,
         base.adapter(job.lora.at_rank(job.rank), seed=seed) as attached,
         tempfile.TemporaryDirectory(dir=work.folder, prefix=TRAINER_FOLDER_PREFIX) as folder,
@@ -66,17 +73,19 @@ def train(context: JobContext, job: TrainJob) -> Done:
         client_state = read_client_state(work.client_state, client_half.state, attached) if client_half.state else {}
         state_file = work.client_state if client_state else None
         identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype)
-        checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
+        every = work.compute.checkpoint_every
+        checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=every, group=group)
         steps_done = checkpoints.steps_done
+        check_start_alike(group, [identity, sha256_hex(indices.tobytes()), str(steps_done), str(every)], start)
         examples = make_examples(context.training, context.kind.name, samples, indices, reference)
         remaining = examples[steps_done * batch_size :]
         # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
-        settings = _settings(context, job, base, seed, folder)
+        settings = _settings(context, job, base, seed, folder, n_processes)
         tokenizer = context.files.tokenizer
         trainer = build_trainer(context.training, base, attached, remaining or examples, tokenizer, settings)
         client = client_half(params, broadcast, client_state)
         trained = attached.trained_parameters
-        trainer.attach(client, trained, lambda history: _report_step(context, history, job.steps))
+        trainer.attach(client, trained, lambda history: _report_step(context, history, job.steps), group)
         checkpoints.attach_to(trainer, trained)
         if steps_done:
             log.info("resuming after step %d of %d", steps_done, job.steps)
@@ -88,6 +97,11 @@ def train(context: JobContext, job: TrainJob) -> Done:
         extras = _flatten_slots(slots, client_half.extras)
         new_client_state = _flatten_slots(slots, client_half.state)
         end = attached.tensors()
+        check_end_alike(group, {name: end[name] - start[name] for name in trained})
+        peak_bytes = max(map(int, group.gathered(str(memory.peak_bytes()).encode())))
+        if group.rank > 0:
+            return None
+        trained_on = describe_machine(base.device, n_processes)
         delta = _finished(client, {name: end[name] - start[name] for name in trained}, job.algorithm)
     with refused_if_diverged():
         for name, values in new_client_state.items():
@@ -100,8 +114,8 @@ def train(context: JobContext, job: TrainJob) -> Done:
         delta=context.write(DELTA_FILE, sent.delta),
         extras=context.write(EXTRAS_FILE, sent.extras) if sent.extras else None,
         client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
-        trained_on=describe_machine(base.device),
-        metrics=_metrics(trainer.history),
+        trained_on=trained_on,
+        metrics=_metrics(trainer.history, peak_bytes),
     )
     crash_points.reach("child: delta written")
     return Done(result=result, n_distinct=samples.n_distinct(indices))
@@ -121,14 +135,17 @@ def _prepared(
         return indices, context.reference(job, base, samples, indices)
 
 
-def _settings(context: JobContext, job: TrainJob, base: Base, seed: int, folder: str) -> TrainerSettings:
+def _settings(
+    context: JobContext, job: TrainJob, base: Base, seed: int, folder: str, n_processes: int
+) -> TrainerSettings:
     return TrainerSettings(
         folder=folder,
         training=job.training,
         learning_rate=job.learning_rate,
-        micro_batch=micro_batch_of(job.training.batch_size, context.work.micro_batch),
+        micro_batch=micro_batch_of(job.training.batch_size // n_processes, context.work.micro_batch),
         seed=seed,
         autocast_dtype=base.autocast_dtype,
+        n_processes=n_processes,
     )
 
 
@@ -172,14 +189,14 @@ def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[
     return on_cpu({slot_name(slot, name): tensor for slot in slots for name, tensor in tensors[slot].items()})
 
 
-def _metrics(history: TrainingHistory) -> Values:
-    """All metrics of a training."""
+def _metrics(history: TrainingHistory, peak_bytes: int) -> Values:
+    """All metrics of a training. peak_bytes: of the rank that took most memory."""
     metrics: Values = {
         "steps": history.steps,
         "tokens": history.tokens,
         "seconds": history.seconds,
         "tokens_per_s": history.tokens_per_s,
-        "peak_memory_bytes": memory.peak_bytes(),
+        "peak_memory_bytes": peak_bytes,
     }
     losses = history.losses
     if not losses:

@@ -13,13 +13,14 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl")
 _CPUS = Path("/proc/cpuinfo")
 
 
-def describe_machine(device: torch.device) -> str:
-    """Name the kind of processor, the number of its threads, and the libraries with their versions.
+def describe_machine(device: torch.device, processes: int) -> str:
+    """Name the kind of processor, the number of its threads and processes, and the libraries with their versions.
 
     On CPUs two trainings with equal descriptions give equal bits. Nothing in it identifies a machine.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return one_line(f"{_processor(device)}; {libraries}", MAX_MACHINE)
+    together = f", {processes} processes" if processes > 1 else ""
+    return one_line(f"{_processor(device)}{together}; {libraries}", MAX_MACHINE)
 
 
 def _processor(device: torch.device) -> str:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from agent.errors import TaskFailed
+from agent.train.distributed.group import ALONE, Group, synchronise_only_trained
 from shared.algorithms import ClientHalf
 from shared.wire.tasks.leases import FailureKind
 
@@ -26,7 +27,7 @@ class TrainingHistory:
     Attributes:
         losses: one per optimizer step, in the kind's unit.
         metrics: the kind's own metrics by name, one value per optimizer step.
-        tokens: tokens of all sequences, without padding.
+        tokens: tokens of all sequences of all ranks, without padding.
         steps: optimizer steps that changed the weights; under fp16 some are skipped.
         mean_learning_rate: mean rate of these steps.
         seconds: training time, with the part before an interruption.
@@ -64,21 +65,27 @@ class FederatedTrainerMixin:
         client: ClientHalf[Any],
         parameters: Mapping[str, nn.Parameter],
         on_step: Callable[[TrainingHistory], None] = lambda _: None,
+        group: Group = ALONE,
     ) -> None:
         """Prepare a training that starts from the current values of *parameters*, the adapter's trained ones.
 
-        on_step: called after each optimizer step.
+        on_step: called after each optimizer step. group: the ranks that train together.
         """
         self.history = TrainingHistory()
         self._client = client
         self._parameters = dict(parameters)
         self._anchor = {name: w.detach().clone() for name, w in parameters.items()}
         self._on_step = on_step
-        self._step_loss: Tensor | float = 0.0  # summed over the step's micro-batches, a scalar
+        self._group = group
+        self._step_loss: Tensor | float = 0.0  # summed over the step's micro-batches of this rank, a scalar
+        self._step_tokens = 0  # likewise
         self._started = time.perf_counter()
         self.add_callback(_OptimizerStep(self))  # type: ignore[attr-defined]
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
-        set_seed(self.args.seed)  # type: ignore[attr-defined]  # again, because building the trainer drew random numbers
+        if group.size > 1:
+            synchronise_only_trained(self.model)  # type: ignore[attr-defined]
+        # again, because building the trainer drew random numbers; each rank has its own dropout
+        set_seed(self.args.seed + group.rank)  # type: ignore[attr-defined]
 
     def resume(self, history: TrainingHistory) -> None:
         """Continue a training of this round that was interrupted after *history*."""
@@ -86,7 +93,7 @@ class FederatedTrainerMixin:
         self._started -= history.seconds
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        self.history.tokens += int(inputs["attention_mask"].sum())
+        self._step_tokens += int(inputs["attention_mask"].sum())
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
         self._step_loss = self._step_loss + loss.detach()
         accelerator: Any = self.accelerator  # type: ignore[attr-defined]
@@ -121,8 +128,11 @@ class FederatedTrainerMixin:
     def optimizer_stepped(self) -> None:
         """Called after the optimizer's step. Raises TaskFailed (crash) if the loss is not finite."""
         history = self.history
-        history.losses.append(float(self._step_loss))
-        self._step_loss = 0.0
+        own = self.step_metrics()
+        loss, tokens, *metrics = self._group.means([float(self._step_loss), self._step_tokens, *own.values()])
+        history.losses.append(loss)
+        history.tokens += round(tokens * self._group.size)
+        self._step_loss, self._step_tokens = 0.0, 0
         if not math.isfinite(history.losses[-1]):
             log.error("the loss is %s at step %d", history.losses[-1], history.done)
             # without the step: by a crafted adapter it would tell which rows hold a word
@@ -135,7 +145,7 @@ class FederatedTrainerMixin:
             with torch.no_grad():
                 for name, w in self._parameters.items():
                     self._client.after_step(name, w.data, rate)
-        for name, value in self.step_metrics().items():
+        for name, value in zip(own, metrics, strict=True):
             history.metrics.setdefault(name, []).append(value)
         history.seconds = time.perf_counter() - self._started
         self._on_step(history)
