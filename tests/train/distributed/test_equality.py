@@ -10,7 +10,7 @@ import pytest
 
 from agent.orders.job import Done
 from agent.orders.job_files import CLIENT_STATE_FILE, EXTRAS_FILE
-from shared.campaign.spec import LoraSection
+from shared.campaign.spec import BaseSection, LoraSection
 from tests.train.conftest import Child, Lab, first_in_fast, read
 from tests.train.distributed.ranks import RANKS, compute, difference, work
 from tests.train.kinds.test_algorithms_in_trainers import random_tensors, write_slot
@@ -88,6 +88,24 @@ def test_the_micro_batch_of_the_ranks_changes_nothing(
 ) -> None:
     adapter, job = lab.adapter_0(NO_DROPOUT), SGD | {"batch_size": batch_size}
     one, two = work(lab, adapter, job, processes=1), work(lab, adapter, job, micro_batch=micro_batch)
+    lab.run(one)
+    trained(child, two)
+    assert difference(one.folder, two.folder) < TOLERANCE
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("precision", ["bfloat16", "int8", "nf4"])
+def test_bases_of_other_precisions_too(lab: Lab, child: Child, precision: str, kind: str) -> None:
+    """The micro-batches are those of one process, so nothing is rounded otherwise but the sum of the gradients."""
+    adapter, job = lab.adapter_0(NO_DROPOUT), SGD | {"training_kind": kind}
+    dtype = "auto"
+    if precision == "bfloat16":
+        dtype = precision
+    else:
+        pytest.importorskip("bitsandbytes")
+        job |= {"base": BaseSection(model="tiny/llama", quantization=precision)}
+    one, two = (work(lab, adapter, job, n, compute=compute(n, dtype=dtype)) for n in (1, RANKS))
     lab.run(one)
     trained(child, two)
     assert difference(one.folder, two.folder) < TOLERANCE
