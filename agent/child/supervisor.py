@@ -61,8 +61,8 @@ class ChildDied(AgentError):
 class Supervisor:
     """Starts the child, sends it one order at a time, and reads its answers.
 
-    The child is replaced when an order names another device, precision, number of threads or trainer than the order
-    before.
+    The child is replaced when an order names another device, precision, trainer, or number of processes or threads than
+    the order before.
     argv: the child's command; None means DEFAULT_ARGV. environment: variables that it gets beside this process's.
     turn: a lock for the agents of a simulation, which share one child. An agent holds it while it uses the child and
     the files that the child reads.
@@ -113,7 +113,7 @@ class Supervisor:
                 answer = await self._read_answer(order, process.stdout, on_progress, on_text)
             except (BrokenPipeError, ConnectionResetError):
                 answer = None
-            if answer is None or isinstance(answer, OutOfMemory):
+            if answer is None or isinstance(answer, OutOfMemory) or (isinstance(answer, Failed) and answer.ends_child):
                 exit_code = await self._end(process)
                 if answer is None:
                     raise ChildDied(exit_code, log_file)
@@ -257,9 +257,9 @@ def check_libraries_installed() -> None:
 
 
 def _footing(compute: ComputeSettings) -> tuple[Any, ...]:
-    """What a child keeps for its life: the GPU that it sees, its threads, the precision of the model it holds, and what
-    a trainer has made of the libraries when it was imported."""
-    return compute.device, compute.dtype, compute.threads, compute.trainer, compute.hub_kernels
+    """What a child keeps for its life: the GPUs that it sees, its threads, the precision of the model it holds, and
+    what a trainer has made of the libraries when it was imported."""
+    return compute.device, compute.processes, compute.dtype, compute.threads, compute.trainer, compute.hub_kernels
 
 
 def child_environment(compute: ComputeSettings) -> dict[str, str]:

@@ -38,12 +38,15 @@ class ComputeSettings(Section):
     """Precision of the frozen base model on a GPU. `auto`: bfloat16 if it supports that, else float32. On a CPU the
     campaign decides (`base.cpu_dtype`): one that contradicts another value than `auto` is refused. Adapters are always
     float32."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that train together, each with the whole base model: one a GPU, from that of `device` on. They give the
+    update of one process, in less time. Without a GPU they divide the threads."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; default: all cores. On a shared host give each agent a part of the cores."""
     micro_batch: Annotated[int, Field(ge=1)] = 16
-    """The most rows, or pairs of completions, that go through the model at once. Fewer do where the estimated need is
-    above the memory that is free, and on a CPU, which gets no faster beyond 1,024 tokens at once. Halved if memory runs
-    out after all."""
+    """The most rows, or pairs of completions, that go through the model at once, in each process. Fewer do where the
+    estimated need is above the memory that is free, and on a CPU, which gets no faster beyond 1,024 tokens at once.
+    Halved if memory runs out after all."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
     """Optimizer steps between two training checkpoints; 0 turns checkpoints off."""
     idle_s: Annotated[float, Field(ge=0, le=86400 * 365)] = 600.0

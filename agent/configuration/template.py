@@ -24,6 +24,7 @@ TEMPLATE = """\
 [compute]
 # device = "auto"            # cpu, cuda, cuda:1, mps
 # dtype = "auto"             # of the base on a GPU: float32, bfloat16, float16; auto: bfloat16 if the GPU supports it
+# processes = 1              # that train together, one a GPU; each holds the whole base model
 # threads = 4                # CPU threads; default: all cores
 # micro_batch = 16           # the most rows at once; fewer where memory is short
 # checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints

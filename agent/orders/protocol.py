@@ -55,11 +55,15 @@ class TextChunk(Message):
 
 
 class Failed(Message):
-    """The order cannot be carried out here. The child keeps running. private: the text for the owner instead."""
+    """The order cannot be carried out here.
+
+    private: the text for the owner instead. ends_child: whether the child exits; otherwise it keeps running.
+    """
 
     type: Literal["failed"] = "failed"
     failure: Failure
     private: str = ""
+    ends_child: bool = False
 
 
 class OutOfMemory(Message):

@@ -1,6 +1,6 @@
 """Carries out the parent's orders, and keeps the base model and the tokenised data in memory between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 import torch
@@ -18,9 +18,10 @@ Handler = Callable[[Order[AnswerT], OrderContext], AnswerT]
 class Worker:
     """Carries out one order at a time. ``warm``: what stays in memory between orders."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        """gpus: what to make visible to each rank of a training in several processes; empty without GPUs."""
         transformers_logging.disable_progress_bar()
-        self.warm = WarmState()
+        self.warm = WarmState(gpus)
 
     def carry_out(self, order: Order[AnswerT], report: Reporter, on_text: Callable[[str], None]) -> AnswerT:
         """Have the order's handler do the work, and return the order's own final message.

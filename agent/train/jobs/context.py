@@ -2,11 +2,12 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,6 +24,9 @@ from agent.train.base.on_disk.finder import BaseFinder
 from agent.train.base.on_disk.fingerprint import check_fingerprint
 from agent.train.data.cache import DataCache
 from agent.train.data.tokens import Samples, TokenizedData
+from agent.train.distributed.follower import Follower
+from agent.train.distributed.group import Group
+from agent.train.distributed.leader import Leader
 from agent.train.jobs.trainer_verdict import trainer_verdict
 from agent.train.jobs.trial import try_a_step
 from agent.train.process import memory
@@ -44,9 +48,13 @@ class WarmState:
 
     Of the current order, reported if memory runs out: longest_row_tokens, tokens of the longest row; micro_batch, rows
     at once; both 0 until known; recomputed, whether layers keep only their inputs, or cannot.
+
+    ranks: the processes that train together, as this one takes part.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        """gpus: see ``Leader``."""
+        self.ranks: Leader | Follower = Leader(gpus)
         self.models = ModelCache()
         self.data = DataCache()
         self.finder = BaseFinder()
@@ -146,19 +154,31 @@ class JobContext:
         ]
 
     def choose(
-        self, base: Base, verdict: Verdict, samples: Samples, indices: NDArray[np.int64], batch_size: int
+        self,
+        base: Base,
+        verdict: Verdict,
+        samples: Samples,
+        indices: NDArray[np.int64],
+        batch_size: int,
+        n_ranks: int = 1,
     ) -> Choice:
-        """How the rows at *indices*, (k,), go through the base in training, by what they need and what is free."""
+        """How the rows at *indices*, (k,), go through the base in training, by what they need and what is free.
+
+        batch_size: rows of a step. n_ranks: how many processes divide them.
+        """
+        on_cpu, free = base.device.type == "cpu", memory.free_bytes(base.device)
+        if on_cpu and free is not None:
+            free //= n_ranks  # they share it
         completions = samples.completions_of(indices)  # (k, completions)
         model = base.language_model
         choice = choose(
             Need.of(model, verdict.bytes_per_token),
             samples.completions.lengths[completions].sum(axis=1),
             samples.completions.n_supervised[completions].sum(axis=1),
-            batch_size=batch_size,
+            batch_size=batch_size // n_ranks,
             most=self.work.micro_batch,
-            free=memory.free_bytes(base.device),
-            on_cpu=base.device.type == "cpu",
+            free=free,
+            on_cpu=on_cpu,
             recomputes=self.work.recompute,
         )
         if not can_recompute(model):
@@ -198,6 +218,26 @@ class JobContext:
             on_load=lambda: self.report(Progress(phase=Phase.LOADING_MODEL)),
             loader=self.stack,
         )
+
+    def check_device(self) -> torch.device:
+        """Return the device to train on.
+
+        Raises TaskFailed (base-model, trainer) if the settings name a device or a number of processes that cannot train
+        here.
+        """
+        compute = self.work.compute
+        device = choose_device(compute, self.work.job.base.quantization)
+        if compute.processes > 1 and self.stack is not stack.OWN_STACK:
+            message = "several processes train by Fedloom's own trainer only: set compute.processes in agent.toml to 1"
+            raise self.stack.refused(message)
+        self.warm.ranks.check(compute.processes, device)
+        return device
+
+    def group(self, size: int) -> AbstractContextManager[Group]:
+        """Train in *size* processes in the block."""
+        work = self.work.model_copy(update={"model_path": self.files.folder})
+        loading = Progress(phase=Phase.LOADING_MODEL)
+        return self.warm.ranks.joined(work, size, self.check_device(), on_load=lambda: self.report(loading))
 
     def reference(
         self, job: TrainJob | EvaluateJob, base: Base, samples: Samples, indices: NDArray[np.int64]

@@ -8,7 +8,7 @@ from agent.errors import TaskFailed
 from agent.orders.job import Done, LocalJob, RowDigests
 from agent.orders.job_files import ADAPTER_FILE
 from agent.orders.jobs import InitJob, PrepareJob, TrainJob
-from agent.train.base.device import choose_device, decide_cpu_dtype
+from agent.train.base.device import decide_cpu_dtype
 from agent.train.jobs.context import JobContext, WarmState
 from agent.train.jobs.evaluate import evaluate
 from agent.train.jobs.train import train
@@ -31,14 +31,15 @@ def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Done:
     if isinstance(job, InitJob):
         return Done(result=_init(context, job))
     if isinstance(job, TrainJob):
-        return train(context, job)
+        done = train(context, job)
+        assert done is not None  # this is rank 0
+        return done
     return evaluate(context, job)
 
 
 def _prepare(context: JobContext, job: PrepareJob) -> Done:
     # an unsupported device fails before the data is read, and so does a precision that the owner does not want
-    device = choose_device(context.work.compute, job.base.quantization)
-    cpu_dtype = decide_cpu_dtype(context.work.compute, device, job.base)
+    cpu_dtype = decide_cpu_dtype(context.work.compute, context.check_device(), job.base)
     data = context.data(job)
     context.warm.longest_row_tokens = int(data.train.lengths.max())
     with context.suitable_base(job, data.train) as (base, verdict):

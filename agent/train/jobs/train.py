@@ -20,6 +20,9 @@ from agent.train.base.adapter_files import load_adapter, read_broadcast, read_cl
 from agent.train.base.model import Base
 from agent.train.data.sampling import round_seed, sample_rows, sorted_in_steps
 from agent.train.data.tokens import Samples
+from agent.train.distributed.agreement import agreed, check_end_alike, check_start_alike
+from agent.train.distributed.group import Group
+from agent.train.distributed.numbers import told_size
 from agent.train.jobs.context import JobContext, on_cpu, refused_if_diverged
 from agent.train.jobs.start import check_start
 from agent.train.process import memory
@@ -34,6 +37,7 @@ from shared import crash_points
 from shared.adapters.feedback import outgoing
 from shared.adapters.files import Array, check_finite, slot_name
 from shared.algorithms import ClientHalf
+from shared.digest import sha256_hex
 from shared.metrics import LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Origin, Values
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
 from shared.wire.tasks.results import TrainResult
@@ -41,12 +45,15 @@ from shared.wire.tasks.results import TrainResult
 log = logging.getLogger(__name__)
 
 
-def train(context: JobContext, job: TrainJob) -> Done:
+def train(context: JobContext, job: TrainJob) -> Done | None:
     """Train for the round's steps, resumed from a checkpoint if one exists, and write the update's files.
 
-    Raises TaskFailed.
+    Several processes may train together. In a rank above 0 it writes nothing and returns None. Raises TaskFailed.
     """
     work = context.work
+    context.check_device()
+    n_processes = told_size(job.training.batch_size, work.compute.processes)
+    context.warm.ranks.start(n_processes)  # they import their libraries meanwhile
     check_start(work, job)
     samples = context.data(job).train
     batch_size = job.training.batch_size
@@ -57,8 +64,9 @@ def train(context: JobContext, job: TrainJob) -> Done:
     assert context.client is not None
     assert work.adapter is not None
     client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
-    indices, reference, choice = _prepared(context, job, samples, drawn)
+    indices, reference, choice = _prepared(context, job, samples, drawn, n_processes)
     with (
+        context.group(n_processes) as group,
         context.base() as base,
         base.adapter(job.lora.at_rank(job.rank), seed=seed) as attached,
         tempfile.TemporaryDirectory(dir=work.folder, prefix=TRAINER_FOLDER_PREFIX) as folder,
@@ -68,8 +76,12 @@ def train(context: JobContext, job: TrainJob) -> Done:
         broadcast = read_broadcast(work.broadcast, context.client, params, attached, rank=job.lora.rank)
         client_state = read_client_state(work.client_state, client_half.state, attached) if client_half.state else {}
         state_file = work.client_state if client_state else None
-        checkpoints = _checkpoints(context, job, samples, state_file, base)
+        checkpoints = _checkpoints(context, job, samples, state_file, base, group)
         steps_done = checkpoints.steps_done if checkpoints is not None else 0
+        identity = checkpoints.identity if checkpoints is not None else ""
+        beginning = [identity, sha256_hex(indices.tobytes()), str(steps_done), str(work.compute.checkpoint_every)]
+        check_start_alike(group, beginning, start)
+        choice = agreed(group, choice)
         if steps_done:
             log.info("resuming after step %d of %d", steps_done, job.steps)
         client = client_half(params, broadcast, client_state)
@@ -82,9 +94,10 @@ def train(context: JobContext, job: TrainJob) -> Done:
             attached=attached,
             examples=make_examples(context.training, context.kind.name, samples, indices, reference),
             tokenizer=context.files.tokenizer,
-            settings=_settings(job, base, seed, folder, choice),
+            settings=_settings(job, base, seed, folder, choice, n_processes),
             client_steps=steps,
             checkpoints=checkpoints,
+            group=group,
         )
         context.report(Progress(phase=Phase.TRAINING, done=steps_done, total=job.steps))
         train_with(context.stack, training)
@@ -93,6 +106,11 @@ def train(context: JobContext, job: TrainJob) -> Done:
         extras = _flatten_slots(slots, client_half.extras)
         new_client_state = _flatten_slots(slots, client_half.state)
         end = attached.tensors()
+        check_end_alike(group, {name: end[name] - start[name] for name in trained})
+        peak_bytes = max(map(int, group.gathered(str(memory.peak_bytes()).encode())))
+        if group.rank > 0:
+            return None
+        trained_on = describe_machine(base.device, base.dtype, n_processes, context.stack.identity)
         delta = _finished(client, {name: end[name] - start[name] for name in trained}, job.algorithm)
     with refused_if_diverged():
         for name, values in new_client_state.items():
@@ -105,15 +123,15 @@ def train(context: JobContext, job: TrainJob) -> Done:
         delta=context.write(DELTA_FILE, sent.delta),
         extras=context.write(EXTRAS_FILE, sent.extras) if sent.extras else None,
         client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
-        trained_on=describe_machine(base.device, base.dtype, context.stack.identity),
-        metrics=_metrics(steps.history),
+        trained_on=trained_on,
+        metrics=_metrics(steps.history, peak_bytes),
     )
     crash_points.reach("child: delta written")
     return Done(result=result, n_distinct=samples.n_distinct(indices))
 
 
 def _prepared(
-    context: JobContext, job: TrainJob, samples: Samples, drawn: NDArray[np.int64]
+    context: JobContext, job: TrainJob, samples: Samples, drawn: NDArray[np.int64], n_processes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None, Choice]:
     """The rows in the order in which the base takes them, (k,), their reference, (k, completions), or None, and how
     they go through the base.
@@ -124,12 +142,12 @@ def _prepared(
         indices = drawn
         if verdict.padded_because is not None:
             indices = sorted_in_steps(drawn, samples.lengths, job.training.batch_size)
-        choice = context.choose(base, verdict, samples, indices, job.training.batch_size)
+        choice = context.choose(base, verdict, samples, indices, job.training.batch_size, n_processes)
         return indices, context.reference(job, base, samples, indices), choice
 
 
 def _checkpoints(
-    context: JobContext, job: TrainJob, samples: Samples, state_file: Path | None, base: Base
+    context: JobContext, job: TrainJob, samples: Samples, state_file: Path | None, base: Base, group: Group
 ) -> CheckpointCallback | None:
     """The checkpoints of a training; None if its trainer takes up none."""
     every, stack = context.work.compute.checkpoint_every, context.stack
@@ -138,10 +156,10 @@ def _checkpoints(
             log.warning("the trainer %s keeps no checkpoints: an interrupted training starts over", stack.identity)
         return None
     identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype, stack.identity)
-    return CheckpointCallback(context.work.folder / CHECKPOINT_FILE, identity, every=every)
+    return CheckpointCallback(context.work.folder / CHECKPOINT_FILE, identity, every=every, group=group)
 
 
-def _settings(job: TrainJob, base: Base, seed: int, folder: str, choice: Choice) -> TrainerSettings:
+def _settings(job: TrainJob, base: Base, seed: int, folder: str, choice: Choice, n_processes: int) -> TrainerSettings:
     return TrainerSettings(
         folder=folder,
         training=job.training,
@@ -150,6 +168,7 @@ def _settings(job: TrainJob, base: Base, seed: int, folder: str, choice: Choice)
         recomputes=choice.recomputes,
         seed=seed,
         autocast_dtype=base.autocast_dtype,
+        n_processes=n_processes,
     )
 
 
@@ -193,14 +212,14 @@ def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[
     return on_cpu({slot_name(slot, name): tensor for slot in slots for name, tensor in tensors[slot].items()})
 
 
-def _metrics(history: TrainingHistory) -> Values:
-    """All metrics of a training."""
+def _metrics(history: TrainingHistory, peak_bytes: int) -> Values:
+    """All metrics of a training. peak_bytes: of the rank that took most memory."""
     metrics: Values = {
         "steps": history.steps,
         "tokens": history.tokens,
         "seconds": history.seconds,
         "tokens_per_s": history.tokens_per_s,
-        "peak_memory_bytes": memory.peak_bytes(),
+        "peak_memory_bytes": peak_bytes,
     }
     losses = history.losses
     if not losses:

@@ -27,6 +27,22 @@ def allow_hub_kernels() -> None:
     sys.modules.pop("kernels", None)
 
 
+def gpus_from(device: str) -> list[str]:
+    """The names of the GPUs that CUDA sees from that of *device* on, which is as in the settings.
+
+    It must be called before one is chosen.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cuda"):
+        return []
+    visible = _visible()
+    if not visible and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        import torch
+
+        visible = [str(index) for index in range(torch.cuda.device_count())]  # by NVML, so CUDA stays uninitialised
+    return visible[int(number or 0) :]
+
+
 def choose_gpu(device: str) -> None:
     """Make only one GPU visible to CUDA, because TRL refuses to train in a process that sees several.
 
@@ -36,8 +52,12 @@ def choose_gpu(device: str) -> None:
     if kind not in ("auto", "cuda"):
         return
     index = int(number or 0)
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    visible = _visible()
     if visible:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else ""
     elif "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
+
+
+def _visible() -> list[str]:
+    return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

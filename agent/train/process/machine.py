@@ -13,8 +13,8 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl")
 _CPUS = Path("/proc/cpuinfo")
 
 
-def describe_machine(device: torch.device, dtype: torch.dtype, trainer: str = "") -> str:
-    """Name the kind of processor, the number of its threads, and the libraries with their versions.
+def describe_machine(device: torch.device, dtype: torch.dtype, processes: int = 1, trainer: str = "") -> str:
+    """Name the kind of processor, the number of its threads and processes, and the libraries with their versions.
 
     On CPUs two trainings with equal descriptions give equal bits if the base is float32. Nothing in it identifies a
     machine.
@@ -22,11 +22,13 @@ def describe_machine(device: torch.device, dtype: torch.dtype, trainer: str = ""
     Args:
         device: where the base is.
         dtype: the base's, which is named if it is not float32.
+        processes: that trained together.
         trainer: the owner's own, if one trained.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     rounded = "" if dtype == torch.float32 else f", base in {str(dtype).removeprefix('torch.')}"
-    parts = (f"{_processor(device)}{rounded}", f"trainer {trainer}" if trainer else "", libraries)
+    together = f", {processes} processes" if processes > 1 else ""
+    parts = (f"{_processor(device)}{together}{rounded}", f"trainer {trainer}" if trainer else "", libraries)
     return one_line("; ".join(filter(None, parts)), MAX_MACHINE)
 
 

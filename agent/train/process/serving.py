@@ -11,7 +11,7 @@ from agent.errors import TaskFailed
 from agent.orders.order import Order
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report, TextChunk
 from agent.orders.table import OrderReader, OrderTable
-from agent.train.process.environment import allow_hub_kernels, choose_gpu
+from agent.train.process.environment import allow_hub_kernels, choose_gpu, gpus_from
 from shared.wire.tasks.leases import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -38,18 +38,21 @@ def serve(lines: Iterable[bytes], send: Callable[[Message], None], orders: Order
             )
         except TaskFailed as error:
             traceback.print_exc()
-            answer = Failed(failure=error.failure, private=error.private)
+            answer = Failed(failure=error.failure, private=error.private, ends_child=_must_end(worker))
         except Exception as error:  # noqa: BLE001 - the parent gets an answer to every order
             traceback.print_exc()
-            answer = _out_of_memory(error, worker) or _crash(error)
+            answer = _out_of_memory(error, worker) or _crash(error, ends_child=_must_end(worker))
         send(answer)
         if isinstance(answer, OutOfMemory):
             return OUT_OF_MEMORY_EXIT
+        if isinstance(answer, Failed) and answer.ends_child:
+            return 1
     return 0
 
 
 def open_worker(order: Order[Any]) -> "Worker":
     """Import torch and all that the order uses. It takes seconds, so the child waits for its first order."""
+    gpus = gpus_from(order.compute.device) if order.compute.processes > 1 else []
     choose_gpu(order.compute.device)
     if order.compute.hub_kernels:
         allow_hub_kernels()
@@ -58,16 +61,20 @@ def open_worker(order: Order[Any]) -> "Worker":
             installed()[order.compute.trainer].load()  # before the libraries that it may patch
     from agent.train.worker import Worker, handler_of
 
-    worker = Worker()
+    worker = Worker(gpus)
     handler_of(type(order))
     gc.freeze()  # each trainer collects garbage when it starts; skipping the imports saves 0.1 s
     return worker
 
 
-def _crash(error: Exception) -> Failed:
+def _must_end(worker: "Worker | None") -> bool:
+    return worker is not None and worker.warm.ranks.broken
+
+
+def _crash(error: Exception, *, ends_child: bool) -> Failed:
     # the text of an unexpected error may quote a row, and messages leave this machine
     message = f"{type(error).__name__} in the training process; see the agent's log"
-    return Failed(failure=Failure.of(FailureKind.CRASH, message))
+    return Failed(failure=Failure.of(FailureKind.CRASH, message), ends_child=ends_child)
 
 
 def _out_of_memory(error: Exception, worker: "Worker | None") -> OutOfMemory | None:

@@ -40,7 +40,7 @@ def sender(sink: BinaryIO) -> Callable[[Message], None]:
 
 
 def parent_lines(source: BinaryIO) -> Iterator[bytes]:
-    """Yield the parent's lines. When the input ends, the process ends at once, even in the middle of a job.
+    """Return the parent's lines. When the input ends, the process ends at once, even in the middle of a job.
 
     The parent has then ended, and its successor's child may already work in the same folder.
     """
@@ -52,5 +52,4 @@ def parent_lines(source: BinaryIO) -> Iterator[bytes]:
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield lines.get()
+    return iter(lines.get, None)

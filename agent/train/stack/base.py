@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agent.train.base.attached import AttachedAdapter
 from agent.train.base.loading import Loader
 from agent.train.data.tokens import TokenRows
+from agent.train.distributed.group import ALONE, Group
 from agent.train.kinds.base import KindTraining
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.checkpoint import CheckpointCallback
@@ -46,6 +47,7 @@ class Training:
         settings: the campaign's section, the round's rate, the micro-batch, the precision.
         client_steps: the algorithm's client half, told of each step.
         checkpoints: where states are kept; None if there are none, and of a stack that does not resume.
+        group: the processes that train together; of an owner's stack this one alone.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Training:
     settings: TrainerSettings
     client_steps: ClientSteps
     checkpoints: CheckpointCallback | None = None
+    group: Group = ALONE
 
     @property
     def learning_rate(self) -> float:

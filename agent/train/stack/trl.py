@@ -36,7 +36,7 @@ class Stack(PlainLoader, base.Stack):
             training.tokenizer,
             training.settings,
         )
-        trainer.attach(training.client_steps)
+        trainer.attach(training.client_steps, training.group)
         if checkpoints is not None:
             checkpoints.attach_to(trainer, training.attached.trained_parameters)
         if remaining:

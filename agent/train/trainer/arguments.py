@@ -24,10 +24,11 @@ class TrainerSettings:
         folder: TRL's output folder, although the trainer saves nothing.
         training: the campaign's section.
         learning_rate: the round's rate, after the warm-up.
-        micro_batch: rows that go through the model at once; it divides ``training.batch_size``.
+        micro_batch: rows that go through the model at once; it divides a process's rows of a step.
         seed: of dropout, and of all that libraries draw.
         autocast_dtype: the base's dtype if it is bfloat16 or float16, else None.
         recomputes: whether layers keep only their inputs for the backward pass.
+        n_processes: how many processes divide each step among them.
     """
 
     folder: str
@@ -37,6 +38,7 @@ class TrainerSettings:
     seed: int
     autocast_dtype: torch.dtype | None
     recomputes: bool = False
+    n_processes: int = 1
 
     def training_arguments(self, attached: AttachedAdapter, n_examples: int) -> dict[str, Any]:
         """The arguments that all of TRL's configurations take."""
@@ -46,7 +48,7 @@ class TrainerSettings:
             "output_dir": self.folder,
             "max_steps": n_examples // training.batch_size,
             "per_device_train_batch_size": self.micro_batch,
-            "gradient_accumulation_steps": training.batch_size // self.micro_batch,
+            "gradient_accumulation_steps": training.batch_size // (self.micro_batch * self.n_processes),
             "learning_rate": self.learning_rate,
             "warmup_steps": training.warmup_steps,  # the schedule is FederatedTrainerMixin's
             "weight_decay": training.weight_decay,
@@ -56,6 +58,8 @@ class TrainerSettings:
             "fp16": self.autocast_dtype == torch.float16,
             "gradient_checkpointing": False,
             "use_cpu": on_cpu,
+            "average_tokens_across_devices": True,  # a mean over a step's tokens is over those of all processes
+            "ddp_find_unused_parameters": True,  # an expert may not be chosen
             "train_sampling_strategy": "sequential",
             "max_length": None,
             # the loss is that of the tokens: the experts of a mixture stay frozen, so their balance is no part of it

@@ -8,6 +8,7 @@ A checkpoint is valid for one training only, and a missing one costs nothing but
 training, or a damaged one, is ignored, and the training starts over.
 """
 
+import io
 import logging
 import random
 import zipfile
@@ -27,6 +28,7 @@ from transformers import TrainerCallback
 
 from agent import __version__
 from agent.orders.jobs import TrainJob
+from agent.train.distributed.group import ALONE, Group
 from agent.train.trainer.client_steps import TrainingHistory
 from agent.train.trainer.federated import FederatedTrainerMixin
 from shared import crash_points
@@ -49,14 +51,14 @@ class Checkpoint:
         adapter: the trained tensors, name to float32 tensor of the parameter's shape.
         optimizer: the optimizer's ``state_dict``.
         scaler: the loss scaler's ``state_dict``; None unless the base is float16.
-        randomness: the states of all generators that a model may draw from.
+        randomness: the states of all generators that a model may draw from, by rank.
     """
 
     history: TrainingHistory
     adapter: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any] | None
-    randomness: dict[str, Any]
+    randomness: list[dict[str, Any]]
 
 
 def training_identity(
@@ -69,7 +71,8 @@ def training_identity(
 ) -> str:
     """Digest everything that determines a training's delta.
 
-    Omitted is what changes only the rounding: threads, and the micro-batch, which is halved when memory runs out. The
+    Omitted is what changes only the rounding, and what dropout draws: threads, the number of processes, and the
+    micro-batch, which is halved when memory runs out. The
     libraries' versions are included, because another version may step or draw differently.
 
     Args:
@@ -121,13 +124,15 @@ def load(path: Path, identity: str) -> Checkpoint | None:
 class CheckpointCallback(TrainerCallback):
     """Resumes a trainer from the checkpoint in *path*, if a usable one exists, and saves new ones over it.
 
-    every: optimizer steps between two checkpoints; 0 disables them.
+    every: optimizer steps between two checkpoints; 0 disables them. group: the ranks that train together: all resume,
+    and rank 0 saves.
     """
 
-    def __init__(self, path: Path, identity: str, *, every: int) -> None:
+    def __init__(self, path: Path, identity: str, *, every: int, group: Group = ALONE) -> None:
         self._path = path
-        self._identity = identity
+        self.identity = identity
         self._every = every
+        self._group = group
         self._resumed = load(path, identity)
         self.steps_done = self._resumed.history.done if self._resumed is not None else 0
         """Optimizer steps before the checkpoint. The trainer must receive the examples of the remaining steps only."""
@@ -157,28 +162,32 @@ class CheckpointCallback(TrainerCallback):
         self._trainer.optimizer.load_state_dict(resumed.optimizer)
         if resumed.scaler is not None:
             self._trainer.accelerator.scaler.load_state_dict(resumed.scaler)
-        _restore_randomness(resumed.randomness, self._device)
+        if self._group.rank < len(resumed.randomness):  # more ranks may resume than saved
+            _restore_randomness(resumed.randomness[self._group.rank], self._device)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ARG002
         """Save a checkpoint if one is due. If the disk is full, training continues without it."""
         done = self._trainer.history.done
         if self._every == 0 or done % self._every != 0:
             return
+        randomness = [_unpacked(each) for each in self._group.gathered(_packed(_randomness(self._device)))]
+        if self._group.rank > 0:
+            return
         try:
-            save(self._path, self._identity, self._checkpoint())
+            save(self._path, self.identity, self._checkpoint(randomness))
         except OSError as error:
             log.warning("no checkpoint after step %d: %s; training continues", done, error)
         else:
             crash_points.reach("child: checkpoint written")
 
-    def _checkpoint(self) -> Checkpoint:
+    def _checkpoint(self, randomness: list[dict[str, Any]]) -> Checkpoint:
         scaler = self._trainer.accelerator.scaler
         return Checkpoint(
             history=self._trainer.history,
             adapter={name: parameter.detach() for name, parameter in self._parameters.items()},
             optimizer=self._trainer.optimizer.state_dict(),
             scaler=scaler.state_dict() if scaler is not None else None,
-            randomness=_randomness(self._device),
+            randomness=randomness,
         )
 
 
@@ -192,6 +201,17 @@ def _randomness(device: torch.device) -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(),
     }
+
+
+def _packed(states: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    torch.save(states, content)
+    return content.getvalue()
+
+
+def _unpacked(content: bytes) -> dict[str, Any]:
+    states: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    return states
 
 
 def _restore_randomness(states: dict[str, Any], device: torch.device) -> None:

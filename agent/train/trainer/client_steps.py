@@ -28,7 +28,7 @@ class TrainingHistory:
     Attributes:
         losses: one per optimizer step, in the kind's unit.
         metrics: the kind's own metrics by name, one value per optimizer step.
-        tokens: tokens of all sequences, without padding.
+        tokens: tokens of all sequences of all ranks, without padding.
         steps: optimizer steps that changed the weights; under fp16 some are skipped.
         mean_learning_rate: mean rate of these steps.
         seconds: training time, with the part before an interruption.

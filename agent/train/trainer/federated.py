@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
+from agent.train.distributed.group import ALONE, Group, synchronise_only_trained
 from agent.train.trainer.client_steps import ClientSteps, TrainingHistory, warmed_up
 
 
@@ -20,15 +21,22 @@ class FederatedTrainerMixin:
     train: Callable[[], Any]
     lr_scheduler: Any
 
-    def attach(self, client_steps: ClientSteps) -> None:
-        """Prepare a training that starts from the current values of the adapter."""
+    def attach(self, client_steps: ClientSteps, group: Group = ALONE) -> None:
+        """Prepare a training that starts from the current values of the adapter.
+
+        group: the ranks that train together.
+        """
         self.client_steps = client_steps
         client_steps.start_clock()
-        self._step_loss: Tensor | float = 0.0  # summed over the step's micro-batches, a scalar
-        self._step_tokens = 0
+        self._group = group
+        self._step_loss: Tensor | float = 0.0  # summed over the step's micro-batches of this rank, a scalar
+        self._step_tokens = 0  # likewise
         self.add_callback(_OptimizerStep(self))  # type: ignore[attr-defined]
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
-        set_seed(self.args.seed)  # type: ignore[attr-defined]  # again, because building the trainer drew random numbers
+        if group.size > 1:
+            synchronise_only_trained(self.model)  # type: ignore[attr-defined]
+        # again, because building the trainer drew random numbers; each rank has its own dropout
+        set_seed(self.args.seed + group.rank)  # type: ignore[attr-defined]
 
     @property
     def history(self) -> TrainingHistory:
@@ -63,14 +71,15 @@ class FederatedTrainerMixin:
 
     def optimizer_stepped(self) -> None:
         """Called after the optimizer's step. Raises TaskFailed (crash) if the loss is not finite."""
-        loss, self._step_loss = float(self._step_loss), 0.0
-        tokens, self._step_tokens = self._step_tokens, 0
+        own = self.step_metrics()
+        loss, tokens, *metrics = self._group.means([float(self._step_loss), self._step_tokens, *own.values()])
+        self._step_loss, self._step_tokens = 0.0, 0
         self.client_steps.stepped(
             loss=loss,
-            tokens=tokens,
+            tokens=round(tokens * self._group.size),
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),  # type: ignore[attr-defined]
             skipped=self.accelerator.optimizer_step_was_skipped,  # type: ignore[attr-defined]
-            metrics=self.step_metrics(),
+            metrics=dict(zip(own, metrics, strict=True)),
         )
 
 
