@@ -1,5 +1,6 @@
 """Tries a trainer on a few rows, so that what it makes of them can be compared with what another one does."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from agent.train.stack.training import make_examples, train_with
 from agent.train.suitability.measure import randomise_zero_factors
 from agent.train.suitability.probe import probe_rows
 from agent.train.suitability.trainer_results import Results
-from agent.train.suitability.trial_client import TrialClient
+from agent.train.suitability.trial_client import SHARE, TrialClient
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from agent.train.trainer.client_steps import ClientSteps
 from agent.train.trainer.scoring import Scoring
@@ -31,7 +32,9 @@ from shared.wire.tasks.leases import FailureKind
 _STEPS = 2
 _MOST_VALUES = 4096
 """Values of each tensor that are compared."""
-_RATES = {"adamw": 1e-3, "sgd": 0.1}
+_USUAL_VALUE = 0.05
+"""The size of an adapter's values in a trial."""
+_RATES = {"adamw": 1e-3, "sgd": 0.02}
 """Learning rates at which an update is far above the rounding of its weights."""
 
 
@@ -69,11 +72,12 @@ class Trial:
             randomise_zero_factors(attached)
             attached.model.eval()
             log_probs = stack.evaluate(attached.model, probes, self._scoring(base))
+            n_values = sum(each.numel() for each in attached.trained_parameters.values())
         plain, losses = self._update(stack, base, lora, self.section, ClientHalf(AlgorithmParams(), {}))
         strained = self.section.model_copy(
             update={
-                "max_grad_norm": None if self.section.max_grad_norm is None else 0.01,
-                "weight_decay": 10.0 if self.section.weight_decay else 0.0,
+                "max_grad_norm": None if self.section.max_grad_norm is None else SHARE * math.sqrt(n_values),
+                "weight_decay": SHARE / _USUAL_VALUE if self.section.weight_decay else 0.0,
             }
         )
         corrected, _ = self._update(stack, base, lora, strained, TrialClient(AlgorithmParams(), {}))

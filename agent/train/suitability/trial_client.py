@@ -8,7 +8,10 @@ from torch import Tensor
 
 from shared.algorithms import AlgorithmParams, ClientHalf
 
-_TERM, _CORRECTION = 0.01, 0.1
+_TERM = 2.0
+"""Far above any gradient, so that clipping to ``SHARE`` bounds the term."""
+SHARE = 0.5
+"""By how much each part of a strained step changes a value, relative to the learning rate: none hides another one."""
 
 
 class TrialClient(ClientHalf[AlgorithmParams]):
@@ -19,7 +22,7 @@ class TrialClient(ClientHalf[AlgorithmParams]):
         return _TERM * torch.relu(_pattern(f"term {name}", w)) + (w - anchor)
 
     def after_step(self, name: str, w: Any, lr: float) -> None:
-        w -= lr * _CORRECTION * _pattern(f"correction {name}", w)
+        w -= lr * SHARE * _pattern(f"correction {name}", w)
 
 
 def _pattern(name: str, like: Tensor) -> Tensor:

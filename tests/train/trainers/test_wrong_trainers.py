@@ -32,11 +32,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "other_order": ("its loss in training is not that of Fedloom's own trainer", {}),
     "half_of_the_steps": ("in training it reported 1 of 2 steps", {}),
     "says_it_stepped": ("its update is not that of Fedloom's own trainer", SGD),
-    "no_warmup": ("its loss in training is not that of Fedloom's own trainer", SGD),
+    "no_warmup": ("is not that of Fedloom's own trainer", SGD),  # the second step's loss, or the update
     "no_terms": ("let the algorithm's gradient term in 0 times in a step", {}),
     "late_terms": (UNLIKE, {}),
-    "no_clipping": (UNLIKE, SGD | {"max_grad_norm": 100.0}),
-    "no_decay": (UNLIKE, SGD | {"weight_decay": 1e-4}),
+    "no_decay": (UNLIKE, {"weight_decay": 1e-4}),
     "trains_a": ("in training it changed 14 frozen tensors", FROZEN_A),
     "trains_the_base": ("it changes the base model's weights", {}),
     "frees_the_base": ("in training it made the base model's weights trainable", {}),
@@ -59,6 +58,13 @@ def test_a_wrong_trainer_is_refused_in_prepare(refusal: Callable[..., TaskFailed
     assert error.failure.kind is FailureKind.TRAINER
     assert says in error.failure.message
     assert "Smith" not in error.failure.message + error.private
+
+
+@pytest.mark.parametrize("name", ["late_terms", "no_clipping", "no_decay"])
+def test_no_part_of_a_step_hides_another_one(refusal: Callable[..., TaskFailed], name: str) -> None:
+    """With SGD all parts of a step add up to the update."""
+    job = {"optimizer": "sgd", "weight_decay": 1e-4, "max_grad_norm": 100.0}
+    assert UNLIKE in refusal(name, **job).failure.message
 
 
 def test_what_a_trainer_cannot_do_it_says_itself(refusal: Callable[..., TaskFailed]) -> None:
