@@ -45,7 +45,7 @@ class ComputeSettings(Section):
     """CPU threads; default: all cores. On a shared host give each agent a part of the cores."""
     micro_batch: Annotated[int, Field(ge=1)] = 16
     """The most rows, or pairs of completions, that go through the model at once, in each process. Fewer do where the
-    estimated need is above the memory that is free, and on a CPU, which gets no faster beyond 1,024 tokens at once.
+    estimated need is above the memory that is free, and on a CPU, which gets no faster beyond 512 tokens at once.
     Halved if memory runs out after all."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
     """Optimizer steps between two training checkpoints; 0 turns checkpoints off."""

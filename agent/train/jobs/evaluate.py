@@ -13,7 +13,7 @@ from agent.train.base.model import Base
 from agent.train.data.tokens import Samples
 from agent.train.jobs.context import JobContext
 from agent.train.jobs.start import check_start
-from agent.train.trainer.reference import completion_batch_size
+from agent.train.trainer.reference import rows_scored_together
 from agent.train.trainer.scoring import Scoring
 from shared.metrics import HELD_OUT_COUNTS, Origin, Weight
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
@@ -42,9 +42,11 @@ def evaluated(
         context.report(Progress(phase=Phase.EVALUATING, done=done, total=len(samples)))
 
     on_scored(0)
-    training, together = context.training, context.work.micro_batch
-    together = completion_batch_size(base, together) if training.needs_reference else together
-    scoring = Scoring(together, base.autocast_dtype, on_scored, context.stack.evaluate)
+    training, n_rows = context.training, context.work.micro_batch
+    if training.needs_reference:
+        n_rows = rows_scored_together(base, n_rows)
+    together = samples.n_completions
+    scoring = Scoring(n_rows * together, base.autocast_dtype, on_scored, context.stack.evaluate, together)
     return training.evaluate(attached.model, samples, reference, scoring)
 
 

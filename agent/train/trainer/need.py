@@ -17,7 +17,7 @@ from torch import Tensor
 
 _HEAD_CHUNK, _HEAD_COPIES = 32_768, 4
 """The logits that TRL's fused head computes at once of each scored token, in float32, and copies of them."""
-_CPU_TOKENS = 1024
+_CPU_TOKENS = 512
 """Tokens at once beyond which a CPU gets no faster."""
 _SHARE = 0.8
 """Of the free memory: the rest is for temporary tensors and for what the allocator cannot join."""

@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 _FORMAT = "1"  # raise it if the same inputs give other numbers
 
 
-def completion_batch_size(base: Base, micro_batch: int) -> int:
-    """The number of completions that are scored together: *micro_batch*, but 1 on a CPU.
+def rows_scored_together(base: Base, micro_batch: int) -> int:
+    """The number of rows whose completions are scored together: *micro_batch*, but 1 on a CPU.
 
-    Alone, a completion's log-probability does not depend in any bit on the rest of a batch. So an untrained model has a
-    margin of exactly 0, and nothing is padded.
+    With its own row alone, a completion's log-probability does not depend in any bit on the rest of a batch. So an
+    untrained model has a margin of exactly 0. What the completions begin with is computed once.
     """
     return 1 if base.device.type == "cpu" else micro_batch
 
@@ -81,7 +81,7 @@ class Reference:
             base: the base model.
             samples: all n rows of the data.
             indices: the rows to score, (k,).
-            micro_batch: completions that go through the model at once, on a GPU.
+            micro_batch: rows whose completions go through the model at once, on a GPU.
             report: called with the completions done and their total, if some are not cached.
         """
         path = self._folder / f"reference-{self._key(base, samples)}.npz"
@@ -93,7 +93,10 @@ class Reference:
             report(0, total)
             with self._model(base) as model:
                 scoring = Scoring(
-                    completion_batch_size(base, micro_batch), base.autocast_dtype, lambda done: report(done, total)
+                    rows_scored_together(base, micro_batch) * samples.n_completions,
+                    base.autocast_dtype,
+                    lambda done: report(done, total),
+                    together=samples.n_completions,
                 )
                 log_probs = self._stack.evaluate(model, completions, scoring)  # (c m,)
             known[missing] = log_probs.reshape(len(missing), -1)

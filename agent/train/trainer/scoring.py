@@ -24,12 +24,14 @@ class Scoring:
         autocast_dtype: the base's dtype if it is bfloat16 or float16, else None.
         report: called with the number of completions done.
         scorer: computes the log-probabilities; None: Fedloom's own way.
+        together: completions of a row, which follow one another and go through the model together.
     """
 
     micro_batch: int
     autocast_dtype: torch.dtype | None
     report: Callable[[int], None]
     scorer: "Scorer | None" = None
+    together: int = 1
 
     def log_probabilities(self, model: Any, rows: TokenRows) -> NDArray[np.float64]:
         """Return Σ log p over the supervised tokens of each of n *rows*, in nats, (n,).
@@ -52,6 +54,7 @@ def plain_scorer(model: Any, rows: TokenRows, scoring: Scoring) -> NDArray[np.fl
         micro_batch=scoring.micro_batch,
         autocast_dtype=scoring.autocast_dtype,
         report=scoring.report,
+        together=scoring.together,
     )
 
 
@@ -73,6 +76,7 @@ def log_probabilities(
     micro_batch: int,
     autocast_dtype: Any | None,
     report: Callable[[int], None],
+    together: int = 1,
 ) -> NDArray[np.float64]:
     """Return Σ log p over the supervised tokens of each of n *rows*, in nats, (n,).
 
@@ -83,17 +87,23 @@ def log_probabilities(
         micro_batch: rows that go through the model at once.
         autocast_dtype: the dtype of a bfloat16 or float16 base, else None. Head and softmax are float32 in any case.
         report: called with the number of rows done.
+        together: of neighbouring rows, which divide n and go through the model together: the completions of one row.
     """
     model.eval()
     add_head(language_model)
     device = next(language_model.parameters()).device
-    order = np.argsort(-rows.lengths, kind="stable")  # (n,); the longest first, so that lack of memory shows at once
+    groups = np.arange(len(rows)).reshape(-1, together)  # (n / together, together)
+    longest = rows.lengths[groups].max(axis=1)
+    groups = groups[np.argsort(-longest, kind="stable")]  # the longest first, so that lack of memory shows at once
+    n_groups = max(1, micro_batch // together)
     sums = np.empty(len(rows), dtype=np.float64)
     with torch.no_grad(), autocast(device, autocast_dtype):
-        for begin in range(0, len(rows), micro_batch):
-            batch = order[begin : begin + micro_batch]  # (b,)
-            inputs = {key: value.to(device) for key, value in collate([rows.example(i) for i in batch]).items()}
+        done = 0
+        for begin in range(0, len(groups), n_groups):
+            batch = groups[begin : begin + n_groups].ravel()  # (b,)
+            inputs = {key: value.to(device) for key, value in collate([rows.example(int(i)) for i in batch]).items()}
             output = model(**inputs, fused_lm_head=True)
             sums[batch] = output.log_probs.double().sum(dim=1).tolist()  # (b, tokens − 1) → (b,)
-            report(begin + len(batch))
+            done += len(batch)
+            report(done)
     return sums

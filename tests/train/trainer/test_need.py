@@ -56,7 +56,7 @@ def test_what_does_not_fit_at_all_is_said() -> None:
 
 def test_limits_of_the_owner_and_of_the_processor() -> None:
     assert chosen(*[10] * 12, free=None, batch_size=12, most=5).micro_batch == 4
-    assert chosen(*[100] * 16, free=None, batch_size=16, on_cpu=True).micro_batch == 8  # 800 tokens
+    assert chosen(*[100] * 16, free=None, batch_size=16, on_cpu=True).micro_batch == 4  # 400 tokens
     assert chosen(5000, free=None, batch_size=1, on_cpu=True).micro_batch == 1
     assert chosen(*[10] * 4, free=None, recomputes=True).recomputes
 
