@@ -3,6 +3,10 @@
 PEFT computes both products apart, multiplies the wide one by the scale, and adds; the gradient does so again. Here the
 scale is applied to the narrow product, and the other is added where the first is written. A layer that PEFT computes in
 another way, such as a quantised one or one with dropout, is left to PEFT.
+
+In half precision the sum is rounded once, as one product over the columns of W and B. Rounded apart, the base's product
+would stand on the grid of bfloat16, and what a young adapter adds, which is less than half a step of it, would be
+rounded away: all of it, in silence.
 """
 
 from functools import partial
@@ -15,6 +19,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 ADAPTER = "default"
+_FULL_BYTES = 4
+"""Of a number in float32."""
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -24,6 +30,8 @@ class _AdaptedLinear(torch.autograd.Function):
         narrow = (x @ a.t()).mul_(scale)  # (n, r)
         ctx.save_for_backward(x, weight, a, b, narrow)
         ctx.scale = scale
+        if x.dtype.itemsize < _FULL_BYTES:
+            return functional.linear(torch.cat((x, narrow), dim=1), torch.cat((weight, b), dim=1), bias)
         return functional.linear(x, weight, bias).addmm_(narrow, b.t())
 
     @staticmethod

@@ -11,12 +11,13 @@ from agent.policy.campaign_rules import campaign_refusals
 from agent.record.campaigns import Prepared
 from tests.agent.parts import FINGERPRINT, campaign_spec
 
-COOPER_LAKE = (
+SAPPHIRE_RAPIDS = (
     "processor\t: {n}\nmodel name\t: Intel(R) Xeon(R)\nflags\t\t: fpu sse2 avx2 avx512f avx512_bf16 amx_bf16\n"
 )
 SKYLAKE = (
     "processor\t: {n}\nmodel name\t: Intel(R) avx512_bf16\nflags\t\t: fpu sse2 avx2 avx512f avx512bw\nbugs\t\t: bf16\n"
 )
+COOPER_LAKE = "processor\t: {n}\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
 AMX_ALONE = "flags\t\t: fpu avx512f amx_bf16 amx_tile\n"
 GRAVITON_3 = "processor\t: 0\nFeatures\t: fp asimd sve i8mm bf16\nCPU part\t: 0xd40\n"
 GRAVITON_2 = "processor\t: 0\nFeatures\t: fp asimd i8mm svebf16\nCPU part\t: 0xd0c\n"
@@ -26,14 +27,16 @@ NO_FLAGS = "processor\t: 0\ncpu\t\t: POWER9, altivec supported\n"
 @pytest.mark.parametrize(
     ("cpuinfo", "is_native"),
     [
-        (COOPER_LAKE, True),
-        (COOPER_LAKE.format(n=0) + "\n" + COOPER_LAKE.format(n=1), True),
+        (SAPPHIRE_RAPIDS, True),
+        (SAPPHIRE_RAPIDS.format(n=0) + "\n" + SAPPHIRE_RAPIDS.format(n=1), True),
         (GRAVITON_3, True),
         (SKYLAKE, False),
+        (COOPER_LAKE, False),  # its products are native, and no faster
+        (SAPPHIRE_RAPIDS + COOPER_LAKE, False),
         (AMX_ALONE, False),  # oneDNN takes AMX only together with avx512_bf16
         (GRAVITON_2, False),
-        (COOPER_LAKE + SKYLAKE, False),
-        (SKYLAKE + COOPER_LAKE, False),
+        (SAPPHIRE_RAPIDS + SKYLAKE, False),
+        (SKYLAKE + SAPPHIRE_RAPIDS, False),
         (NO_FLAGS, False),
         ("", False),
         ("flags\n", False),
@@ -47,7 +50,7 @@ def test_all_processors_must_have_the_flag(cpuinfo: str, is_native: bool) -> Non
     assert cpu_dtype("auto", ComputeSettings(), cpuinfo) == ("bfloat16" if is_native else "float32")
 
 
-@pytest.mark.parametrize("cpuinfo", [COOPER_LAKE, SKYLAKE])
+@pytest.mark.parametrize("cpuinfo", [SAPPHIRE_RAPIDS, SKYLAKE])
 @pytest.mark.parametrize(
     ("asked", "own", "decided"),
     [

@@ -117,3 +117,25 @@ def test_a_base_s_layers_are_fused_and_given_back(tmp_path: Path) -> None:
         assert all("forward" in vars(each) for each in attached.model.modules() if isinstance(each, Linear))
     assert {name: type(each) for name, each in base.language_model.named_modules()} == before
     assert not is_fused(base.language_model)
+
+
+def test_small_steps_of_a_young_adapter_survive_in_half_precision() -> None:
+    """Each is less than half a step of bfloat16 at the output's size; on average they are all there."""
+    model, n = adapted(torch.bfloat16, bias=False), 4000
+    layer = model.base_model.model.first
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((n, 24), generator=generator).bfloat16()
+    layer.base_layer.weight.data = torch.randn((40, 24), generator=generator).bfloat16()
+    layer.lora_A["default"].weight.data = torch.randn((4, 24), generator=generator)
+    layer.lora_B["default"].weight.data = torch.full((40, 4), 1e-4)
+    exact = x.float() @ layer.lora_A["default"].weight.T @ layer.lora_B["default"].weight.T * 3  # (n, 40)
+
+    def share() -> float:
+        """What of the adapter's change is in the output: 1 if all of it is, but for noise."""
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            change = layer(x).float() - layer.base_layer(x).float()
+        return float((change * exact).sum() / exact.square().sum())
+
+    assert share() < 0.5  # by PEFT
+    fuse(model)
+    assert share() == pytest.approx(1, abs=0.05)

@@ -103,7 +103,7 @@ def test_held_out_losses_are_within_one_percent_of_float32(lab: Lab, new_lab: Ca
         before = other.evaluate_job(adapter, training_kind=kind, lora=NO_DROPOUT, **base)
         assert losses[dtype] < other.run(other.work(before, adapter=adapter)).metrics["held_out_loss"]
     assert losses["bfloat16"] != losses["float32"]
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01, abs=0.005)
 
 
 def write_sum(path: Path, adapter: Path, delta: Path) -> None:
@@ -155,4 +155,4 @@ def test_quantised_weights_stay_quantised_and_the_rest_is_rounded(lab: Lab, sche
         embeddings = base.language_model.get_input_embeddings().weight
         assert str(embeddings.dtype) == f"torch.{dtype}"
     assert losses["bfloat16"] != losses["float32"]
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01, abs=0.005)
