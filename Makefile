@@ -6,13 +6,14 @@ PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # one more than two cores: some tests wait
 PARALLEL := -n 3 --dist loadgroup
 
-.PHONY: help install demo test test-deep test-real soak bench bench-peers lint format docs deploy-lock clean
+.PHONY: help install demo test test-deep test-real test-gpu soak bench bench-peers lint format docs deploy-lock clean
 
 help:
 	@echo "make demo       install Fedloom and run a real federated campaign (needs Python 3.11 or newer)"
 	@echo "make test       install the test requirements and run the fast tests: each behaviour once"
 	@echo "make test-deep  test other databases, sizes and seeds, and long runs"
 	@echo "make test-real  test with a real small model and real data, if they are installed"
+	@echo "make test-gpu   test every family of base models on a CUDA GPU in each precision, if there is one"
 	@echo "make soak       run campaigns for half an hour with random kills, then long random interleavings"
 	@echo "make bench      measure what docs/benchmarks.md has in tables, and write them (needs an idle machine; Linux)"
 	@echo "make bench-peers  install Flower and NVFlare into .cache/peers, and time the same rounds in all three (Linux)"
@@ -41,6 +42,10 @@ test-deep: install
 
 test-real: install
 	@$(PYTEST) -m real $(PARALLEL)
+
+# one at a time: they share the GPU
+test-gpu: install
+	@$(PYTEST) tests/zoo/test_on_gpu.py
 
 soak: install
 	@$(BIN)/python -m tests.faults.soak

@@ -91,11 +91,10 @@ def compared(rows: str, results: dict[str, Result]) -> list[Row]:
     differs = max(abs(a - b) for a, b in zip(ours.losses, plain.losses, strict=True))
     found += [
         Row(f"{what}: peak memory", ours.peak_mb, "MB", memory, at_most(0.6, "ratio")),
+        Row(f"{what}: estimated need", ours.estimated_mb, "MB", Ratio(ours.estimated_mb / ours.grown_mb, "the growth")),
         Row(f"{what}: largest difference of a step's loss", differs, "nats", goal=at_most(1e-5)),
     ]
     if (rounded := results.get("fedloom, bfloat16")) is not None:
-        assert rounded.held_out is not None
-        assert ours.held_out is not None
         loss = Ratio(rounded.held_out / ours.held_out, "float32")
         found.append(beside(rounded, plain, "TRL", 4.0, "bfloat16"))
         found.append(Row(f"{what}, bfloat16: held-out loss", rounded.held_out, "nats", loss, at_most(1.01, "ratio")))

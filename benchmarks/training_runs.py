@@ -47,12 +47,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run measured. losses: of each step, in the kind's unit. held_out: after training, in the same unit."""
+    """What a run measured.
+
+    Attributes:
+        tokens_per_s: after the first step.
+        peak_mb: of the process, in training.
+        losses: of each step, in the kind's unit.
+        held_out: the held-out loss after training, in the same unit; of Fedloom's.
+        grown_mb: the peak beyond what the process took before the training; of Fedloom's.
+        estimated_mb: the need that was estimated before it.
+    """
 
     tokens_per_s: float
     peak_mb: float
     losses: list[float]
-    held_out: float | None = None
+    held_out: float = 0.0
+    grown_mb: float = 0.0
+    estimated_mb: float = 0.0
 
 
 def phrasebank(data: Path) -> Iterator[dict[str, str]]:
@@ -154,7 +165,7 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
     lora = LoraSection(rank=RANK, alpha=2 * RANK)
     measured = {"micro_batch": most, "cache": folder, "report": lambda _: None}
     verdict = ensure_suitable(base, UNKNOWN, lora, samples.completions, use=[], quantization=None, **measured)
-    micro_batch = choose(
+    choice = choose(
         Need.of(base.language_model, verdict.bytes_per_token),
         n_tokens,
         samples.completions.n_supervised.reshape(-1, samples.n_completions).sum(axis=1),
@@ -162,7 +173,8 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
         most=most,
         free=memory.free_bytes(base.device),
         on_cpu=True,
-    ).micro_batch
+    )
+    micro_batch = choice.micro_batch
     references = [None, None]
     if training.needs_reference:
         reference = Reference(folder, BaseSection(model="m"), UNKNOWN, None, lora, OWN_STACK)
@@ -174,6 +186,7 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
         attached.draw(seed=0)
         steps = ClientSteps(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters, lambda _: clock.tick())
         memory.reset_peak()
+        before = memory.peak_bytes()
         OWN_STACK.train(
             Training(
                 kind=kind,
@@ -189,7 +202,8 @@ def run_fedloom(plan: Plan, folder: Path) -> Result:
         peak = memory.peak_bytes()
         scoring = Scoring(micro_batch, base.autocast_dtype, lambda _: None)
         loss = training.evaluate(attached.model, held_out, references[1], scoring)["held_out_loss"]
-    return Result(clock.tokens_per_s, peak / 1e6, steps.history.losses, loss)
+    grown, estimated = (peak - before) / 1e6, choice.bytes / 1e6
+    return Result(clock.tokens_per_s, peak / 1e6, steps.history.losses, loss, grown, estimated)
 
 
 def run_trl(plan: Plan, folder: Path) -> Result:

@@ -9,13 +9,15 @@ base model and the tokenised data stay in memory between its jobs; everything el
     serving       the message loop: an answer to each order
     worker        what stays in memory; has each order carried out by its handler
     order_context what a handler gets besides the order
-    checkpoint    a training's state between two optimizer steps, saved and resumed
     progress      progress reports, limited in rate, with what the process uses of the machine
     memory        peak memory, and whether an error means that memory ran out
     gpu           the GPU's memory, and how busy it is
 
     jobs/         the coordinator's four jobs: prepare, init, train, evaluate
     base/         the base model: its folder, fingerprint, device, precision, quantisation, and the adapter on it
+    suitability/  whether a base and an owner's trainer can be used: measured, and kept as a verdict
+    trainer/      what all trainings share: the way of a batch through the model, memory, steps, checkpoints
+    distributed/  the other processes of a training
     data/         from the owner's rows to tokens: templates, tokenising, the cache, the sample of each round
     stack/        trainers by name: what loads, attaches, trains and evaluates; Fedloom's own, and those of owners
     kinds/        training and evaluation of each kind, SFT and DPO: losses, trainers, the client half of an algorithm

@@ -143,6 +143,20 @@ def test_out_of_memory_halves_the_micro_batch_and_remembers(tmp_path: Path, die_
     assert re.findall(r"out of memory with a micro-batch of (\d+); trying (\d+)", printed) == halved
 
 
+def test_out_of_memory_with_one_row_has_the_layers_computed_again(tmp_path: Path) -> None:
+    """What counts is the number of rows that went through the model at once, not the most that might have."""
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
+    agents = make_agents(coordinator, tmp_path, fits=0, at_once=1, recomputes=True)
+    with ended(coordinator, *agents.values()):
+        for agent in agents.values():
+            agent.start()
+        campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
+        final_digest(coordinator.operator, campaign_id)
+    printed = (tmp_path / "ada.log").read_text()
+    assert "out of memory with one row at a time; computing layers again in the backward pass" in printed
+    assert "out of memory with a micro-batch" not in printed
+
+
 @pytest.mark.deep
 def test_out_of_memory_with_one_row_is_a_failure_that_says_so(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")

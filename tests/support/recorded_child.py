@@ -263,10 +263,21 @@ def main() -> None:
         if isinstance(local_job.job, TrainJob) and "failure" in OPTIONS:
             say(Failed(failure=Failure(kind=FailureKind.DATA, message=OPTIONS["failure"])))
             continue
-        if isinstance(local_job.job, TrainJob) and local_job.micro_batch > OPTIONS.get("fits", 1 << 30):
+        fits = local_job.micro_batch <= OPTIONS.get("fits", 1 << 30) or (
+            local_job.recompute and "recomputes" in OPTIONS
+        )
+        if isinstance(local_job.job, TrainJob) and not fits:
             if OPTIONS.get("die_of") == "memory":
                 os.kill(os.getpid(), signal.SIGKILL)
-            say(OutOfMemory(peak_bytes=1 << 30, longest_row_tokens=77))
+            recomputed = local_job.recompute or "recomputes" not in OPTIONS  # or it cannot
+            say(
+                OutOfMemory(
+                    peak_bytes=1 << 30,
+                    longest_row_tokens=77,
+                    micro_batch=OPTIONS.get("at_once", 0),
+                    recomputed=recomputed,
+                )
+            )
             sys.exit(OUT_OF_MEMORY_EXIT)
         result = run(local_job)
         counts_rows = isinstance(result, PrepareResult | TrainResult)
