@@ -7,7 +7,8 @@ base model and the tokenised data stay in memory between its jobs; everything el
     environment   environment variables, and the GPU that libraries see
     streams       the parent's lines, and messages to the parent
     serving       the message loop: an answer to each order
-    worker        what stays in memory; has each order carried out by its handler
+    worker        has each order carried out by its handler
+    warm          what stays in memory between orders
     order_context what a handler gets besides the order
     progress      progress reports, limited in rate, with what the process uses of the machine
     memory        peak memory, and whether an error means that memory ran out

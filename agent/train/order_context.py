@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.train.jobs.context import WarmState
 from agent.train.progress import Reporter
+from agent.train.warm import WarmState
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from agent.orders.order import AnswerT, Order, answer_class
-from agent.train.jobs.context import WarmState
 from agent.train.order_context import OrderContext
 from agent.train.process import memory
 from agent.train.progress import Reporter, Throttle
+from agent.train.warm import WarmState
 
 Handler = Callable[[Order[AnswerT], OrderContext], AnswerT]
 

@@ -1,10 +1,9 @@
-"""What the four jobs share: the state that stays in memory, the base model, the data, and the files of a result."""
+"""What the four jobs share: the base model, the data, and the files of a result."""
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,51 +18,21 @@ from agent.orders.jobs import EvaluateJob, PrepareJob, TrainJob
 from agent.train import kinds, stack
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.model import Base
-from agent.train.base.model_cache import ModelCache
-from agent.train.base.on_disk.finder import BaseFinder
 from agent.train.base.on_disk.fingerprint import check_fingerprint
-from agent.train.data.cache import DataCache
 from agent.train.data.tokens import Samples, TokenizedData
-from agent.train.distributed.follower import Follower
 from agent.train.distributed.group import Group
-from agent.train.distributed.leader import Leader
 from agent.train.jobs.trainer_verdict import trainer_verdict
 from agent.train.jobs.trial import try_a_step
-from agent.train.process import memory
 from agent.train.progress import Reporter
 from agent.train.suitability.verdicts import Verdict, ensure_suitable
-from agent.train.trainer.need import Choice, Need, choose
-from agent.train.trainer.recomputing import can_recompute
 from agent.train.trainer.reference import Reference
+from agent.train.warm import WarmState
 from shared.adapters.files import AdapterError, Array, Stored, write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.system.durable import atomic_write
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)
-
-
-class WarmState:
-    """What stays in memory between orders.
-
-    Of the current order, reported if memory runs out: longest_row_tokens, tokens of the longest row; micro_batch, rows
-    at once; both 0 until known; recomputed, whether layers keep only their inputs, or cannot.
-
-    ranks: the processes that train together, as this one takes part.
-    """
-
-    def __init__(self, gpus: Sequence[str] = ()) -> None:
-        """gpus: see ``Leader``."""
-        self.ranks: Leader | Follower = Leader(gpus)
-        self.models = ModelCache()
-        self.data = DataCache()
-        self.finder = BaseFinder()
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget what belongs to the order before."""
-        self.longest_row_tokens = self.micro_batch = 0
-        self.recomputed = True
 
 
 class JobContext:
@@ -152,43 +121,6 @@ class JobContext:
             json.dumps(job.kind_params, sort_keys=True),
             job.training.optimizer,
         ]
-
-    def choose(
-        self,
-        base: Base,
-        verdict: Verdict,
-        samples: Samples,
-        indices: NDArray[np.int64],
-        batch_size: int,
-        n_ranks: int = 1,
-    ) -> Choice:
-        """How the rows at *indices*, (k,), go through the base in training, by what they need and what is free.
-
-        batch_size: rows of a step. n_ranks: how many processes divide them.
-        """
-        on_cpu, free = base.device.type == "cpu", memory.free_bytes(base.device)
-        if on_cpu and free is not None:
-            free //= n_ranks  # they share it
-        completions = samples.completions_of(indices)  # (k, completions)
-        model = base.language_model
-        choice = choose(
-            Need.of(model, verdict.bytes_per_token),
-            samples.completions.lengths[completions].sum(axis=1),
-            samples.completions.n_supervised[completions].sum(axis=1),
-            batch_size=batch_size // n_ranks,
-            most=self.work.micro_batch,
-            free=free,
-            on_cpu=on_cpu,
-            recomputes=self.work.recompute,
-        )
-        if not can_recompute(model):
-            choice = replace(choice, recomputes=False)
-        self.warm.micro_batch, self.warm.recomputed = choice.micro_batch, choice.recomputes or not can_recompute(model)
-        again = ", layers computed again in the backward pass" if choice.recomputes else ""
-        log.info(
-            "%d rows at once%s: about %.2f GB beside the base model", choice.micro_batch, again, choice.bytes / 1e9
-        )
-        return choice
 
     def _try_a_step(self, job: PrepareJob | TrainJob | EvaluateJob, base: Base, samples: Samples) -> None:
         try_a_step(

@@ -2,23 +2,20 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from agent.errors import TaskFailed
 from agent.orders.job import Done, LocalJob, RowDigests
 from agent.orders.job_files import ADAPTER_FILE
 from agent.orders.jobs import InitJob, PrepareJob, TrainJob
 from agent.train.base.device import decide_cpu_dtype
-from agent.train.jobs.context import JobContext, WarmState
+from agent.train.jobs.context import JobContext
 from agent.train.jobs.evaluate import evaluate
+from agent.train.jobs.rows_at_once import check_longest_row
 from agent.train.jobs.train import train
 from agent.train.progress import Reporter
-from agent.train.trainer.need import Choice
+from agent.train.warm import WarmState
 from shared.adapters.initial import write_initial
 from shared.digest import sha256_file
 from shared.system.durable import atomic_write
 from shared.text.unsafe import one_line
-from shared.wire.tasks.leases import FailureKind
 from shared.wire.tasks.results import MAX_NOTICE, MAX_NOTICES, InitResult, PrepareResult
 
 
@@ -44,7 +41,7 @@ def _prepare(context: JobContext, job: PrepareJob) -> Done:
     context.warm.longest_row_tokens = int(data.train.lengths.max())
     with context.suitable_base(job, data.train) as (base, verdict):
         notices = [*verdict.notices, *data.notices]
-        _check_room(context.choose(base, verdict, data.train, np.array([data.train.lengths.argmax()]), 1))
+        check_longest_row(context, base, verdict, data.train)
     result = PrepareResult(
         fingerprint=context.files.fingerprint,
         rank=context.work.compute.rank_of(job.lora),
@@ -60,19 +57,6 @@ def _prepare(context: JobContext, job: PrepareJob) -> Done:
         n_distinct_held_out=data.held_out.n_distinct(),
         rows=RowDigests(train=data.train.sha256, held_out=data.held_out.sha256),
     )
-
-
-def _check_room(longest: Choice) -> None:
-    """Raise TaskFailed (out-of-memory) if training on the longest row alone needs more memory than is free.
-
-    The text for the coordinator has no numbers: they tell the length of a row.
-    """
-    if longest.fits:
-        return
-    message = "training on the longest row needs more memory than is free here"
-    remedy = "lower max_length, use a smaller base model, or free memory and prepare again"
-    private = f"{message}: about {longest.bytes / 1e9:.2f} GB beside the base model; {remedy}"
-    raise TaskFailed(FailureKind.OUT_OF_MEMORY, f"{message}: {remedy}", private)
 
 
 def _bounded(notices: Sequence[str], data: str) -> list[str]:

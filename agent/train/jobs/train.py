@@ -24,6 +24,7 @@ from agent.train.distributed.agreement import agreed, check_end_alike, check_sta
 from agent.train.distributed.group import Group
 from agent.train.distributed.numbers import told_size
 from agent.train.jobs.context import JobContext, on_cpu, refused_if_diverged
+from agent.train.jobs.rows_at_once import chosen
 from agent.train.jobs.start import check_start
 from agent.train.process import memory
 from agent.train.process.machine import describe_machine
@@ -142,7 +143,8 @@ def _prepared(
         indices = drawn
         if verdict.padded_because is not None:
             indices = sorted_in_steps(drawn, samples.lengths, job.training.batch_size)
-        choice = context.choose(base, verdict, samples, indices, job.training.batch_size, n_processes)
+        size = job.training.batch_size
+        choice = chosen(context, base, verdict, samples, indices, batch_size=size, n_ranks=n_processes)
         return indices, context.reference(job, base, samples, indices), choice
 
 

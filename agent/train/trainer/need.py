@@ -79,6 +79,7 @@ def choose(
     free: int | None,
     on_cpu: bool,
     recomputes: bool = False,
+    can_recompute: bool = True,
 ) -> Choice:
     """Choose the largest micro-batch that fits, and layers that keep only their inputs where not even one row does.
 
@@ -91,10 +92,11 @@ def choose(
         free: bytes; None if unknown, and then all fits.
         on_cpu: whether the base is on a CPU, where many tokens at once bring nothing.
         recomputes: whether layers are to keep only their inputs in any case.
+        can_recompute: whether they can.
     """
     limit = np.inf if free is None else _SHARE * free
     divisors = [size for size in range(min(batch_size, max(most, 1)), 0, -1) if batch_size % size == 0]
-    for way in (recomputes, True):
+    for way in (recomputes, True) if can_recompute else (False,):
         for size in divisors:
             tokens, scored = (each.reshape(-1, size).sum(axis=1) for each in (n_tokens, n_scored))  # (k / size,)
             if size > 1 and on_cpu and tokens.max() > _CPU_TOKENS:
@@ -103,7 +105,7 @@ def choose(
             largest = max(need.bytes(int(t), int(s), recomputes=way) for t, s in zip(tokens, scored, strict=True))
             if largest <= limit:
                 return Choice(size, way, largest, fits=True)
-    return Choice(1, True, largest, fits=False)
+    return Choice(1, way, largest, fits=False)
 
 
 @contextmanager

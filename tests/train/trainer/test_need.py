@@ -52,6 +52,8 @@ def test_the_micro_batch_that_needs_most_decides() -> None:
 def test_what_does_not_fit_at_all_is_said() -> None:
     choice = chosen(100, free=1000, batch_size=1)
     assert (choice.fits, choice.bytes) == (False, 100 * 100)
+    cannot = chosen(100, free=100_000, batch_size=1, can_recompute=False)
+    assert (cannot.fits, cannot.recomputes, cannot.bytes) == (False, False, 100 * 1000)
 
 
 def test_limits_of_the_owner_and_of_the_processor() -> None:
