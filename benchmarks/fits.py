@@ -11,12 +11,13 @@ import gc
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from agent.train.base.fused_lora import fuse
-from agent.train.trainer.need import Need, saved_bytes
+from agent.train.trainer.need import Need, choose, saved_bytes
 
 RANK, TOKENS, GB = 16, 64, 1e9
 CARDS, LENGTHS = (8, 16, 24, 80), (512, 2048)
@@ -105,11 +106,10 @@ def fitting(found: Counted, precision: str, card: int, length: int) -> str:
     """The most rows of this length at once, all of whose tokens are supervised; with a mark if layers compute again."""
     fixed = found.linear * BYTES[precision] + found.others * 2 + found.adapter * 4 * 4  # weights, gradient, two moments
     free = (card - RESERVED_GB) * GB - fixed
-    for recomputes in (False, True):
-        one = found.need.bytes(length, length, recomputes=recomputes)
-        if one <= free:
-            return f"{min(BATCH, int(free // one))}{' *' if recomputes else ''}"
-    return "–"
+    n_tokens = np.full(BATCH, length)
+    free_bytes = max(0, int(free))
+    choice = choose(found.need, n_tokens, n_tokens, batch_size=BATCH, most=BATCH, free=free_bytes, on_cpu=False)
+    return f"{choice.micro_batch}{' *' if choice.recomputes else ''}" if choice.fits else "–"
 
 
 def main() -> None:

@@ -36,8 +36,8 @@ class ComputeSettings(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen base model on a GPU. `auto`: bfloat16 if it supports that, else float32. On a CPU the
-    campaign decides (`base.cpu_dtype`): one that contradicts another value than `auto` is refused. Adapters are always
-    float32."""
+    campaign decides (`base.cpu_dtype`), and a value other than `auto` that contradicts it is refused. Adapters are
+    always float32."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that train together, each with the whole base model: one a GPU, from that of `device` on. They give the
     update of one process, in less time. Without a GPU they divide the threads."""

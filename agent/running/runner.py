@@ -283,7 +283,7 @@ class TaskRunner:
                         raise TaskFailed(FailureKind.CRASH, died.public, str(died)) from died
                     log.warning("%s; starting a new one", died)
                     continue
-                answer = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
+                answer = OutOfMemory(peak_bytes=0, longest_row_tokens=0, recomputed=recompute)
             if isinstance(answer, Done):
                 return answer
             if isinstance(answer, Failed):

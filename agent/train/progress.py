@@ -30,7 +30,7 @@ class Throttle:
             if progress.phase == self._phase and now < self._next and not is_last:
                 return
             self._phase, self._next = progress.phase, now + _INTERVAL_S
-        self._report(_with_machine(progress))
+            self._report(_with_machine(progress))  # in its turn: another thread's may be further
 
 
 def _with_machine(progress: ChildProgress) -> ChildProgress:

@@ -54,7 +54,7 @@ def test_a_campaign_goes_on_after_a_killed_rank_and_a_killed_agent_leaves_no_pro
         wait_until(lambda: list(agent.home.glob(f"tasks/*/{CHECKPOINT_FILE}")), "a checkpoint")
         [victim] = rank_1()
         os.kill(victim, signal.SIGKILL)
-        agent.process.wait_to_print("out of memory with a micro-batch of 4; trying 2")
+        agent.process.wait_to_print("out of memory with a micro-batch of 16; trying 8")
 
         wait_until(lambda: rank_1() not in ([], [victim]), "another rank 1")
         beyond = {address for pid in marked("campaign") for address in listening(pid)} - {"127.0.0.1", "::1"}

@@ -21,6 +21,10 @@ from torch.nn import functional
 ADAPTER = "default"
 _FULL_BYTES = 4
 """Of a number in float32."""
+_ALIGNED = 8
+"""Kernels in half precision want a multiple of so many columns."""
+_FEW = 32
+"""Tokens at which copying a layer's weights costs more than the product."""
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -31,7 +35,8 @@ class _AdaptedLinear(torch.autograd.Function):
         ctx.save_for_backward(x, weight, a, b, narrow)
         ctx.scale = scale
         if x.dtype.itemsize < _FULL_BYTES:
-            return functional.linear(torch.cat((x, narrow), dim=1), torch.cat((weight, b), dim=1), bias)
+            rest = -(x.shape[1] + b.shape[1]) % _ALIGNED
+            return functional.linear(_beside(x, narrow, rest), _beside(weight, b, rest), bias)
         return functional.linear(x, weight, bias).addmm_(narrow, b.t())
 
     @staticmethod
@@ -52,10 +57,16 @@ class _AdaptedLinear(torch.autograd.Function):
         return of_x, None, None, of_a, of_b, None
 
 
+def _beside(one: Tensor, other: Tensor, rest: int) -> Tensor:
+    """The columns of both, and as many zeros: (m, k) and (m, r) give (m, k + r + rest)."""
+    return torch.cat((one, other, one.new_zeros((len(one), rest))), dim=1)
+
+
 def fuse(model: nn.Module) -> None:
     """Compute the adapted linear layers of a PEFT model in one pass, where that gives what PEFT gives.
 
-    PEFT's own computation is used while its adapters are disabled, merged, or others than ``default``.
+    PEFT's own computation is used while its adapters are disabled, merged, or others than ``default``, and for the few
+    tokens at once of an answer in half precision.
     """
     for module in model.modules():
         if type(module) is Linear and type(module.get_base_layer()) is nn.Linear and _is_plain(module):
@@ -73,9 +84,10 @@ def _forward(layer: Linear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     is_usual = layer.active_adapters == [ADAPTER] and not (layer.disable_adapters or layer.merged or args or kwargs)
-    if not is_usual or base.weight.dtype != dtype:
+    is_answering = dtype.itemsize < _FULL_BYTES and not torch.is_grad_enabled() and x[..., 0].numel() < _FEW
+    if not is_usual or is_answering or base.weight.dtype != dtype:
         return type(layer).forward(layer, x, *args, **kwargs)
     a, b = (factor[ADAPTER].weight.to(dtype) for factor in (layer.lora_A, layer.lora_B))
     flat = x.to(dtype).reshape(-1, x.shape[-1])
     adapted: Tensor = _AdaptedLinear.apply(flat, base.weight, base.bias, a, b, layer.scaling[ADAPTER])
-    return adapted.view(*x.shape[:-1], -1)
+    return adapted.view(*x.shape[:-1], adapted.shape[-1])

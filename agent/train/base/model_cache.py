@@ -1,5 +1,6 @@
 """Keeps the base model in memory between jobs."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,5 +66,8 @@ class ModelCache:
             raise
 
     def release(self) -> None:
-        """Drop the model, so that its memory is free."""
+        """Drop the model, so that its memory is free, for other processes too."""
         self._base = None
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

@@ -51,6 +51,8 @@ class Follower:
 
 def follow(rank: int, lines: Iterable[bytes]) -> int:
     """Take part in each training of the lines. Returns the exit status after an error, which rank 0 then ends with."""
+    import torch
+
     from agent.train.jobs.context import JobContext
     from agent.train.jobs.train import train
     from agent.train.process import memory
@@ -63,6 +65,7 @@ def follow(rank: int, lines: Iterable[bytes]) -> int:
             warm.ranks = Follower(rank, order)
             assert isinstance(order.work.job, TrainJob)
             memory.reset_peak()
+            torch.set_num_threads(order.threads)
             train(JobContext(warm, order.work, lambda _: None), order.work.job)
         except Exception as error:  # noqa: BLE001 - whatever it is, this rank is of no further use
             traceback.print_exc()

@@ -16,7 +16,7 @@ from agent.errors import TaskFailed
 from agent.orders.job import LocalJob
 from agent.train.distributed.group import ALONE, Group, process_group
 from agent.train.distributed.numbers import check_processes
-from agent.train.distributed.orders import RankOrder
+from agent.train.distributed.orders import HUB_KERNELS, RankOrder
 from agent.train.process import memory
 
 _NOTICE_S = 5.0
@@ -43,10 +43,11 @@ class Leader:
     def start(self, size: int) -> None:
         """Start the ranks below *size* that do not run yet."""
         threads = str(_share(size))
+        allowed = [] if "USE_HUB_KERNELS" in os.environ else [HUB_KERNELS]
         for rank in range(len(self._others) + 1, size):
             visible = {"CUDA_VISIBLE_DEVICES": self._gpus[rank]} if self._gpus else {}
             other = subprocess.Popen(  # noqa: S603 - this program
-                [sys.executable, "-m", "agent.train.distributed", str(rank)],
+                [sys.executable, "-m", "agent.train.distributed", str(rank), *allowed],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, **visible, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
@@ -71,7 +72,9 @@ class Leader:
         try:
             with tempfile.TemporaryDirectory(prefix="fedloom-ranks-") as folder:
                 store = Path(folder) / "store"
-                self._tell(RankOrder(work=work, size=size, store=store, device=device.type))
+                self._tell(
+                    RankOrder(work=work, size=size, store=store, device=device.type, threads=torch.get_num_threads())
+                )
                 with process_group(0, size, store, device) as group:
                     yield group
         except BaseException as error:
@@ -91,6 +94,8 @@ class Leader:
     def _end_with(self, other: subprocess.Popen[bytes]) -> None:
         """End as another rank has ended, so that the parent sees what it would see of a single process."""
         status = other.wait()
+        if status == 1:
+            time.sleep(_NOTICE_S)  # rank 0 may have the same error, and says it in words
         if self.broken:
             return
         if status < 0:

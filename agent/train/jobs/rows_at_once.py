@@ -1,6 +1,5 @@
 """How many rows go through the base at once in a training, by what they need and the memory that is free."""
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +16,6 @@ from shared.wire.tasks.leases import FailureKind
 
 if TYPE_CHECKING:
     from agent.train.jobs.context import JobContext
-
-log = logging.getLogger(__name__)
 
 
 def chosen(
@@ -52,6 +49,7 @@ def chosen(
         samples.completions.lengths[completions].sum(axis=1),
         samples.completions.n_supervised[completions].sum(axis=1),
         batch_size=batch_size // n_ranks,
+        padded=verdict.padded_because is not None,
         most=work.micro_batch,
         free=free,
         on_cpu=on_cpu,
@@ -59,8 +57,6 @@ def chosen(
         can_recompute=can_recompute(model),
     )
     warm.micro_batch, warm.recomputed = choice.micro_batch, choice.recomputes or not can_recompute(model)
-    again = ", layers computed again in the backward pass" if choice.recomputes else ""
-    log.info("%d rows at once%s: about %.2f GB beside the base model", choice.micro_batch, again, choice.bytes / 1e9)
     return choice
 
 
@@ -69,7 +65,8 @@ def check_longest_row(context: "JobContext", base: Base, verdict: Verdict, sampl
 
     The text for the coordinator has no numbers: they tell the length of a row.
     """
-    longest = chosen(context, base, verdict, samples, np.array([samples.lengths.argmax()]), batch_size=1)
+    lengths = samples.completions.lengths.reshape(-1, samples.n_completions).sum(axis=1)  # (n,)
+    longest = chosen(context, base, verdict, samples, np.array([lengths.argmax()]), batch_size=1)
     if longest.fits:
         return
     message = "training on the longest row needs more memory than is free here"

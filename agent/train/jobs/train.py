@@ -83,6 +83,9 @@ def train(context: JobContext, job: TrainJob) -> Done | None:
         beginning = [identity, sha256_hex(indices.tobytes()), str(steps_done), str(work.compute.checkpoint_every)]
         check_start_alike(group, beginning, start)
         choice = agreed(group, choice)
+        context.warm.micro_batch = choice.micro_batch
+        context.warm.recomputed |= choice.recomputes
+        log.info("%s", choice)
         if steps_done:
             log.info("resuming after step %d of %d", steps_done, job.steps)
         client = client_half(params, broadcast, client_state)
@@ -143,9 +146,13 @@ def _prepared(
         indices = drawn
         if verdict.padded_because is not None:
             indices = sorted_in_steps(drawn, samples.lengths, job.training.batch_size)
+        reference = context.reference(job, base, samples, indices)
         size = job.training.batch_size
-        choice = chosen(context, base, verdict, samples, indices, batch_size=size, n_ranks=n_processes)
-        return indices, context.reference(job, base, samples, indices), choice
+        return (
+            indices,
+            reference,
+            chosen(context, base, verdict, samples, indices, batch_size=size, n_ranks=n_processes),
+        )
 
 
 def _checkpoints(

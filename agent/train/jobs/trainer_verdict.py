@@ -68,6 +68,7 @@ def _key(context: "JobContext", job: PrepareJob | TrainJob | EvaluateJob) -> lis
         job.lora.model_dump_json(),
         job.training.model_dump_json(exclude={"seed", "steps", "epochs"}),
         *versions(job.base.quantization),
+        str(context.work.compute.hub_kernels),
     ]
 
 

@@ -45,9 +45,11 @@ def free_bytes(device: torch.device) -> int | None:
     with contextlib.suppress(OSError, ValueError):
         fields = dict(line.split(":", 1) for line in _MACHINE.read_text().splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
-        with contextlib.suppress(OSError, ValueError):  # no such limit: the file is absent, or says "max"
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no such limit: the file is absent, or says "max"
             limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-            free = min(free, max(0, limit - used))
+            parts = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+            cached = int(parts["active_file"]) + int(parts["inactive_file"])  # given up when memory is short
+            free = min(free, max(0, limit - used + cached))
         return free
     return None
 

@@ -86,7 +86,7 @@ class CheckedStack(Stack):
             raise
         except UnfitForTrainer as error:
             raise self.refused(str(error)) from error
-        except Exception as error:  # its text may quote a row
+        except (Exception, SystemExit) as error:  # its text may quote a row
             if memory.is_exhausted(error):
                 raise
             log.exception("the trainer %s fails", self._name)

@@ -12,26 +12,23 @@ from agent.train.base.refusals import untrainable
 from agent.train.data.tokens import TokenRows
 from agent.train.suitability.trying import tried
 from agent.train.trainer.loss import collate
-from agent.train.trainer.need import saved_bytes
 from agent.train.trainer.scoring import add_head
 from shared.adapters.lora import module_of
 
 _PEFT_PREFIX = "base_model.model."
 
 
-def check_gradient(base: Base, attached: AttachedAdapter, rows: TokenRows, *, own_head: bool, joins: bool) -> int:
+def check_gradient(base: Base, attached: AttachedAdapter, rows: TokenRows, *, own_head: bool, joins: bool) -> None:
     """Compute the gradient of the loss of the first row, or of the first two where rows are joined, in evaluation mode.
 
-    Returns the bytes that the backward pass needs of each token. Raises TaskFailed (base-model) if the gradient is not
-    finite, or does not reach a layer that the adapter covers; and the model's own errors. An expert is exempt, as it
-    may just not be chosen.
+    Raises TaskFailed (base-model) if the gradient is not finite, or does not reach a layer that the adapter covers; and
+    the model's own errors. An expert is exempt, as it may just not be chosen.
     """
     examples = [rows.example(number) for number in range(2 if joins else 1)]
     batch = {key: value.to(base.device) for key, value in collate(examples).items()}
     with tried(base.language_model, own_head=own_head, joins=joins), autocast(base.device, base.autocast_dtype):
         add_head(base.language_model)
-        with saved_bytes(attached.model) as saved:
-            output = attached.model(**batch, fused_lm_head=True)
+        output = attached.model(**batch, fused_lm_head=True)
         loss = -output.log_probs.sum()
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in attached.trained_parameters.items()}
@@ -44,7 +41,6 @@ def check_gradient(base: Base, attached: AttachedAdapter, rows: TokenRows, *, ow
         name for name, each in gradients.items() if each is None or not (may_underflow or bool(each.any().item()))
     ]
     _check_reached(unreached, gradients)
-    return saved[0] // int(batch["attention_mask"].sum())
 
 
 def _check_reached(unreached: Sequence[str], trained: Iterable[str]) -> None:

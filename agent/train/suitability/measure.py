@@ -15,6 +15,7 @@ from agent.train.base.model import Base
 from agent.train.base.refusals import untrainable
 from agent.train.data.tokens import TokenRows
 from agent.train.process import memory
+from agent.train.suitability.activations import bytes_per_token
 from agent.train.suitability.gradient import check_gradient
 from agent.train.suitability.probe import (
     change_of_earlier_logits,
@@ -121,7 +122,8 @@ def _judge(
         padded_because = _why_padded(base, model, probes, losses, micro_batch=max(2, micro_batch), exact=exact)
     n_bytes = 0
     if attached is not None:
-        n_bytes = check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
+        check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
+        n_bytes = bytes_per_token(base, attached, probes, own_head=own_head)
     shares = padded_because is None and _can_share(base, model, probes, exact=exact)
     return Measured(own_head=own_head, padded_because=padded_because, shares=shares, bytes_per_token=n_bytes)
 

@@ -170,4 +170,4 @@ def _without_dropout(model: Any) -> Iterator[None]:
 
 def _checksums(model: Any) -> list[int]:
     """A sum over the bytes of each of the model's tensors."""
-    return [int(each.detach().contiguous().view(torch.uint8).sum(dtype=torch.int64)) for each in model.parameters()]
+    return [int(each.detach().reshape(-1).view(torch.uint8).sum(dtype=torch.int64)) for each in model.parameters()]

@@ -67,7 +67,9 @@ def ensure_suitable(
         trial: trains the base for one step. Raises TaskFailed.
     """
     parts = [*fingerprint.model_dump().values(), *use, quantization or "", base.device.type, str(base.dtype)]
-    parts.append(lora.model_dump_json(include={"target_modules", "freeze_a"}) if lora is not None else "")
+    parts.append(
+        lora.model_dump_json(include={"target_modules", "freeze_a", "rank", "dropout"}) if lora is not None else ""
+    )
     key = sha256_of_parts([*parts, *versions(quantization)])
     path = cache / f"suitability-{key}.json"
     longest = longest_probe(rows)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 SHORTEST = 16
 """Tokens of the shortest beginning that is worth a segment of its own: each costs a call of the attention."""
+_WORTH = 1 / 16
+"""Of a batch's tokens: with less to save, rows stand end to end, where the attention needs no mask."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,12 @@ def lay_out(input_ids: Tensor, attention_mask: Tensor, *, shares: bool) -> Layou
         shares: whether tokens that several rows begin with stand once.
     """
     lengths = attention_mask.sum(dim=1).tolist()
+    segments: list[Segment] = []
     if shares:
         rows = [ids[:length] for ids, length in zip(input_ids.tolist(), lengths, strict=True)]
         segments, of_rows = _tree(rows)
-    else:
+    n_tokens = sum(lengths)
+    if not segments or n_tokens - segments[-1].end < _WORTH * n_tokens:
         ends = torch.tensor(lengths).cumsum(0).tolist()
         segments = [Segment(end - length, end, 0) for end, length in zip(ends, lengths, strict=True)]
         of_rows = [list(range(each.begin, each.end)) for each in segments]

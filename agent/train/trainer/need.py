@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_HEAD_CHUNK, _HEAD_COPIES = 32_768, 4
-"""The logits that TRL's fused head computes at once of each scored token, in float32, and copies of them."""
+_HEAD_CHUNK, _HEAD_TOKENS, _HEAD_COPIES = 32_768, 4096, 4
+"""The logits that TRL's fused head computes at once of a scored token, in float32; the tokens; copies of them."""
 _CPU_TOKENS = 512
 """Tokens at once beyond which a CPU gets no faster."""
 _SHARE = 0.8
@@ -49,7 +49,8 @@ class Need:
 
     def bytes(self, n_tokens: int, n_scored: int, *, recomputes: bool) -> int:
         """The bytes that so many tokens at once take, of which some are scored."""
-        return n_tokens * (self.recomputed if recomputes else self.per_token) + n_scored * self.per_scored
+        kept = self.recomputed if recomputes else self.per_token
+        return n_tokens * kept + min(n_scored, _HEAD_TOKENS) * self.per_scored
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Choice:
     bytes: int
     fits: bool
 
+    def __str__(self) -> str:
+        again = ", layers compute again in the backward pass" if self.recomputes else ""
+        return f"micro-batch of {self.micro_batch}{again}: about {self.bytes / 1e9:.2f} GB beside the base model"
+
 
 def choose(
     need: Need,
@@ -78,6 +83,7 @@ def choose(
     most: int,
     free: int | None,
     on_cpu: bool,
+    padded: bool = False,
     recomputes: bool = False,
     can_recompute: bool = True,
 ) -> Choice:
@@ -91,6 +97,7 @@ def choose(
         most: the most rows at once.
         free: bytes; None if unknown, and then all fits.
         on_cpu: whether the base is on a CPU, where many tokens at once bring nothing.
+        padded: whether the rows of a micro-batch are padded to the longest.
         recomputes: whether layers are to keep only their inputs in any case.
         can_recompute: whether they can.
     """
@@ -99,7 +106,9 @@ def choose(
     for way in (recomputes, True) if can_recompute else (False,):
         for size in divisors:
             tokens, scored = (each.reshape(-1, size).sum(axis=1) for each in (n_tokens, n_scored))  # (k / size,)
-            if size > 1 and on_cpu and tokens.max() > _CPU_TOKENS:
+            if padded:
+                tokens = n_tokens.reshape(-1, size).max(axis=1) * size
+            if size > 2 and on_cpu and tokens.max() > _CPU_TOKENS:
                 continue
             # of all micro-batches the one that needs most
             largest = max(need.bytes(int(t), int(s), recomputes=way) for t, s in zip(tokens, scored, strict=True))

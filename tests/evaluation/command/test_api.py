@@ -32,7 +32,8 @@ def test_results_are_typed_and_those_of_the_file(
     assert (one.numbers[0].metric.name, one.numbers[0].n, one.numbers[0].n_published) == ("exact", 6, 48)
     assert two.differences[1].value == pytest.approx((two.numbers[1].value or 0) - (one.numbers[1].value or 0))
     assert max(each.items_done for each in told) == 12
-    assert [each.waits_for.phase for each in told if each.waits_for is not None] == [Phase.LOADING_MODEL]
+    waits = [each.waits_for.phase for each in told if each.waits_for is not None]
+    assert waits == [Phase.IMPORTING, Phase.READING_MODEL, Phase.LOADING_MODEL]
     before = replies_in(out)
     assert len(before) == 6 + 6 + 2, "and one word of each"
 

@@ -99,13 +99,12 @@ def test_the_micro_batch_of_the_ranks_changes_nothing(
 def test_bases_of_other_precisions_too(lab: Lab, child: Child, precision: str, kind: str) -> None:
     """The micro-batches are those of one process, so nothing is rounded otherwise but the sum of the gradients."""
     adapter, job = lab.adapter_0(NO_DROPOUT), SGD | {"training_kind": kind}
-    dtype = "auto"
     if precision == "bfloat16":
-        dtype = precision
+        job |= {"base": BaseSection(model="tiny/llama", cpu_dtype=precision)}
     else:
         pytest.importorskip("bitsandbytes")
         job |= {"base": BaseSection(model="tiny/llama", quantization=precision)}
-    one, two = (work(lab, adapter, job, n, compute=compute(n, dtype=dtype)) for n in (1, RANKS))
+    one, two = (work(lab, adapter, job, n, compute=compute(n)) for n in (1, RANKS))
     lab.run(one)
     trained(child, two)
     assert difference(one.folder, two.folder) < TOLERANCE

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.orders.job_files import CHECKPOINT_FILE
 from agent.orders.order import replies_to
 from agent.orders.protocol import Report
 from shared.wire.tasks.leases import Phase
@@ -52,6 +53,7 @@ def test_ranks_listen_on_loopback_alone_and_end_with_rank_0_and_resume_bit_for_b
     expected = first.result(whole)
 
     begin(first, interrupted, step=1)
+    wait_until((interrupted.folder / CHECKPOINT_FILE).exists, "the first checkpoint", 20)
     ranks = marked("first")
     assert len(ranks) == RANKS
     addresses = [listening(pid) for pid in ranks]

@@ -49,6 +49,11 @@ def test_the_micro_batch_that_needs_most_decides() -> None:
     assert chosen(10, 10, 10, 10, 100, 10, 10, 10, free=200_000).micro_batch == 4
 
 
+def test_padding_counts() -> None:
+    assert chosen(10, 10, 10, 100, free=200_000).micro_batch == 4
+    assert chosen(10, 10, 10, 100, free=300_000, padded=True).micro_batch == 2
+
+
 def test_what_does_not_fit_at_all_is_said() -> None:
     choice = chosen(100, free=1000, batch_size=1)
     assert (choice.fits, choice.bytes) == (False, 100 * 100)
@@ -60,6 +65,7 @@ def test_limits_of_the_owner_and_of_the_processor() -> None:
     assert chosen(*[10] * 12, free=None, batch_size=12, most=5).micro_batch == 4
     assert chosen(*[100] * 16, free=None, batch_size=16, on_cpu=True).micro_batch == 4  # 400 tokens
     assert chosen(5000, free=None, batch_size=1, on_cpu=True).micro_batch == 1
+    assert chosen(*[1000] * 4, free=None, on_cpu=True).micro_batch == 2  # some losses need two rows
     assert chosen(*[10] * 4, free=None, recomputes=True).recomputes
 
 

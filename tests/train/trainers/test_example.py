@@ -11,7 +11,7 @@ from agent.configuration.settings import ComputeSettings
 from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.train import stack
 from shared.adapters.files import slot_name, write_adapter
-from shared.campaign.spec import BaseSection
+from shared.campaign.spec import BaseSection, CpuDtype
 from shared.wire.tasks.leases import Phase
 from tests.train.conftest import DEEP, Child, Lab, read
 from tests.train.kinds.test_training import NO_DROPOUT
@@ -38,12 +38,13 @@ def both(lab: Lab, adapter: Path, job: dict[str, Any], name: str = "loop", **wor
     return [(lab.run(each), each.folder) for each in works]
 
 
-def assert_equal_files(folders: list[Path], *files: str) -> None:
+def assert_equal_files(folders: list[Path], *files: str, tolerance: float = 2e-5) -> None:
     for file in files:
         own, theirs = (read(folder / file) for folder in folders)
         assert own.keys() == theirs.keys()
         for name, values in own.items():
-            atol = 2e-5 * np.abs(values).max() + 1e-7  # the latter is a rounding of weights of 0.5
+            # the latter is a rounding of weights of 0.5; AdamW divides small gradients by themselves
+            atol = tolerance * np.abs(values).max() + 1e-7
             np.testing.assert_allclose(theirs[name], values, rtol=0, atol=atol, err_msg=name)
 
 
@@ -62,7 +63,8 @@ def test_it_gives_the_update_of_fedlooms_own_trainer(lab: Lab, training: dict[st
     job = {"lora": NO_DROPOUT, "algorithm": "scaffold", "steps": 4, "committed_update": "0" * 64} | training
     state = {"broadcast": slots_of(lab, adapter, "c", 1), "client_state": slots_of(lab, adapter, "c_k", 2)}
     (own, own_folder), (theirs, folder) = both(lab, adapter, job, micro_batch=2, **state)
-    assert_equal_files([own_folder, folder], DELTA_FILE, EXTRAS_FILE, CLIENT_STATE_FILE)
+    files = (DELTA_FILE, EXTRAS_FILE, CLIENT_STATE_FILE)
+    assert_equal_files([own_folder, folder], *files, tolerance=2e-4 if training.get("optimizer") == "adamw" else 2e-5)
     for name in ("train_loss_first", "train_loss_last", "steps", "tokens"):
         assert theirs.metrics[name] == pytest.approx(own.metrics[name], abs=1e-5), name
     assert "; trainer loop (fedloom-example-trainers 0.1); torch" in theirs.trained_on
@@ -115,7 +117,7 @@ def test_a_child_imports_it_first_and_trains_with_it(lab: Lab, start_child: Call
     [("loop", "bfloat16", None), ("patched", "float32", "int8"), ("patched", "bfloat16", "nf4")],
 )
 @pytest.mark.usefixtures("installed")
-def test_rounding_of_other_precisions_is_no_fault(lab: Lab, name: str, dtype: str, quantization: Any) -> None:
-    job = lab.prepare_job(base=BaseSection(model="tiny/llama", quantization=quantization))
-    result = lab.run(lab.work(job, compute=with_trainer(name, dtype=dtype)))
+def test_rounding_of_other_precisions_is_no_fault(lab: Lab, name: str, dtype: CpuDtype, quantization: Any) -> None:
+    job = lab.prepare_job(base=BaseSection(model="tiny/llama", quantization=quantization, cpu_dtype=dtype))
+    result = lab.run(lab.work(job, compute=with_trainer(name)))
     assert result.n_train > 0
