@@ -97,7 +97,7 @@ def test_a_patched_trl_trains_preferences_and_takes_up_checkpoints(lab: Lab) -> 
     adapter = lab.adapter_0(NO_DROPOUT)
     job = {"lora": NO_DROPOUT, "training_kind": "dpo", "kind_params": {"beta": 0.3}}
     (own, own_folder), (theirs, folder) = both(lab, adapter, job, "patched")
-    assert_equal_files([own_folder, folder], DELTA_FILE)
+    assert_equal_files([own_folder, folder], DELTA_FILE, tolerance=2e-4)  # by AdamW
     assert theirs.metrics["reward_margin"] == pytest.approx(own.metrics["reward_margin"], abs=1e-5)
     assert stack.find("patched").resumes
 
