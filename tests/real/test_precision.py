@@ -20,7 +20,7 @@ from tests.train.conftest import Lab, initial_of, read
 pytestmark = pytest.mark.train
 
 LORA = LoraSection(rank=8, alpha=16)
-N_ROWS = 120
+N_ROWS = 40
 PRECISIONS: tuple[CpuDtype, ...] = ("float32", "bfloat16")
 Rows = list[dict[str, str]]
 
@@ -44,7 +44,7 @@ class RealLab:
 
     def trained(self, cpu_dtype: CpuDtype) -> Path:
         """The adapter after a training in a precision."""
-        job = self._lab.train_job(self.adapter, **_common(cpu_dtype), steps=10, batch_size=4, learning_rate=3e-4)
+        job = self._lab.train_job(self.adapter, **_common(cpu_dtype), steps=4, batch_size=4, learning_rate=3e-4)
         work = self._lab.work(job, adapter=self.adapter, data=self._data)
         self._lab.run(work)
         start, change = read(self.adapter), read(work.folder / DELTA_FILE)
