@@ -30,10 +30,11 @@ from agent.orders.free_space import check_free_space
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import files_of
 from agent.orders.jobs import AnyJob, BenchmarkJob, EvaluateJob, InitJob, Job, TrainJob
-from agent.orders.protocol import Failed, OutOfMemory
+from agent.orders.protocol import Failed
 from agent.owner.results import OwnersResults
 from agent.owner.word import OwnersWord
 from agent.policy.disclosure import Disclosure
+from agent.running.rows_at_once import RowsAtOnce
 from agent.signing.following import SignedCampaigns
 from agent.workspace import Workspace
 from shared import crash_points
@@ -251,12 +252,10 @@ class TaskRunner:
             broadcast = await cache.fetch(self._api, heartbeat, job.broadcast, (adapter, reference))
         cache.evict(keep=(adapter, reference, broadcast))
         crash_points.reach("agent: downloaded")
-        max_length = 0 if isinstance(job, InitJob) else job.training.max_length
         client_state, residual = self._client_state(job), self._residual(job)
-        micro_batch = self._workspace.micro_batch(job.model_key, max_length, self._settings.compute.micro_batch)
+        rows = RowsAtOnce(self._workspace, self._settings, job)
         self._tell_level(job)
         progress = ProgressTracker(heartbeat.report)
-        recompute = False
         while True:
             order = LocalJob(
                 job=job,
@@ -270,8 +269,8 @@ class TaskRunner:
                 client_state=client_state,
                 residual=residual,
                 compute=self._settings.compute,
-                micro_batch=micro_batch,
-                recompute=recompute,
+                micro_batch=rows.micro_batch,
+                recompute=rows.recompute,
                 remote_code=self._settings.policy.remote_code,
             )
             await asyncio.to_thread(check_free_space, order)
@@ -283,18 +282,14 @@ class TaskRunner:
                         raise TaskFailed(FailureKind.CRASH, died.public, str(died)) from died
                     log.warning("%s; starting a new one", died)
                     continue
-                answer = OutOfMemory(peak_bytes=0, longest_row_tokens=0, recomputed=recompute)
+                answer = rows.of_killed_child
             if isinstance(answer, Done):
                 return answer
             if isinstance(answer, Failed):
                 if answer.failure.kind is FailureKind.CRASH:
                     await asyncio.to_thread(check_free_space, order)
                 raise TaskFailed(answer.failure.kind, answer.failure.message, answer.private)
-            if (answer.micro_batch or micro_batch) == 1 and not answer.recomputed:
-                log.warning("out of memory with one row at a time; computing layers again in the backward pass")
-                recompute = True
-                continue
-            micro_batch = self._smaller_micro_batch(job, max_length, answer.micro_batch or micro_batch, answer)
+            rows.shrink(answer)
 
     def _redactor(self, task: Assignment) -> Redactor:
         """What takes names out of texts, but for those that the coordinator said itself."""
@@ -321,22 +316,6 @@ class TaskRunner:
                 job.round,
             )
         return residual
-
-    def _smaller_micro_batch(self, job: Job, max_length: int, micro_batch: int, answer: OutOfMemory) -> int:
-        """Halve the micro-batch, and remember it for later tasks. Raises TaskFailed at 1."""
-        if micro_batch == 1:
-            peak = f"at a peak of {answer.peak_bytes / 2**30:.1f} GiB " if answer.peak_bytes else ""
-            row = f"; the longest row has {answer.longest_row_tokens} tokens" if answer.longest_row_tokens else ""
-            if self._settings.policy.report != "live":  # they tell the length of a row
-                if peak or row:
-                    log.warning("out of memory %swith one row at a time%s", peak, row)
-                peak = row = ""
-            message = f"out of memory {peak}with one row at a time{row}; lower max_length, or use a smaller base model"
-            raise TaskFailed(FailureKind.OUT_OF_MEMORY, message)
-        smaller = micro_batch // 2
-        self._workspace.remember_micro_batch(job.model_key, max_length, smaller)
-        log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
-        return smaller
 
     def _tell_level(self, job: Job) -> None:
         """Log once that the owner sees more of trainings than leaves, and again if that changes."""

@@ -34,6 +34,18 @@ def final_digest(operator: Operator, campaign_id: str) -> str:
     return str(adapter["blob"]["sha256"])
 
 
+def printed_by_ada(folder: Path, **recorded: object) -> str:
+    """What an agent printed in a campaign that went to its end."""
+    coordinator = QuickCoordinator(folder / "coordinator")
+    agents = make_agents(coordinator, folder, **recorded)
+    with ended(coordinator, *agents.values()):
+        for agent in agents.values():
+            agent.start()
+        campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
+        final_digest(coordinator.operator, campaign_id)
+    return (folder / "ada.log").read_text()
+
+
 def run_with(folder: Path, disturb: Callable[[QuickCoordinator, dict[str, QuickAgent], str], None]) -> str:
     coordinator = QuickCoordinator(folder / "coordinator", **LEASE_TTL)
     agents = make_agents(coordinator, folder, step_s=0.1)
@@ -131,28 +143,14 @@ def test_agent_killed_at_60_percent_of_a_100_mb_upload_resends_one_chunk_at_most
 
 @pytest.mark.parametrize("die_of", ["exit", pytest.param("memory", marks=pytest.mark.deep)])
 def test_out_of_memory_halves_the_micro_batch_and_remembers(tmp_path: Path, die_of: str) -> None:
-    coordinator = QuickCoordinator(tmp_path / "coordinator")
-    agents = make_agents(coordinator, tmp_path, fits=1, die_of=die_of)
-    with ended(coordinator, *agents.values()):
-        for agent in agents.values():
-            agent.start()
-        campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
-        final_digest(coordinator.operator, campaign_id)
-    printed = (tmp_path / "ada.log").read_text()
+    printed = printed_by_ada(tmp_path, fits=1, die_of=die_of)
     halved = [("16", "8"), ("8", "4"), ("4", "2"), ("2", "1")]
     assert re.findall(r"out of memory with a micro-batch of (\d+); trying (\d+)", printed) == halved
 
 
 def test_out_of_memory_with_one_row_has_the_layers_computed_again(tmp_path: Path) -> None:
     """What counts is the number of rows that went through the model at once, not the most that might have."""
-    coordinator = QuickCoordinator(tmp_path / "coordinator")
-    agents = make_agents(coordinator, tmp_path, fits=0, at_once=1, recomputes=True)
-    with ended(coordinator, *agents.values()):
-        for agent in agents.values():
-            agent.start()
-        campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
-        final_digest(coordinator.operator, campaign_id)
-    printed = (tmp_path / "ada.log").read_text()
+    printed = printed_by_ada(tmp_path, fits=0, at_once=1, recomputes=True)
     assert "out of memory with one row at a time; computing layers again in the backward pass" in printed
     assert "out of memory with a micro-batch" not in printed
 

@@ -29,6 +29,8 @@ from shared.wire.tasks.leases import Phase, Progress
 if TYPE_CHECKING:
     from agent.train.jobs.context import JobContext
 
+_MOST_ROWS = 4
+"""At once, of those that trainers are tried with: what fits is not known then."""
 _PADDED_BECAUSE = "the owner's trainer decides how rows go through the model"
 
 
@@ -100,6 +102,6 @@ def trial_of(context: "JobContext", job: PrepareJob | TrainJob | EvaluateJob, sa
             section=job.training,
             samples=samples,
             tokenizer=context.files.tokenizer,
-            micro_batch=context.work.micro_batch,
+            micro_batch=min(context.work.micro_batch, _MOST_ROWS),
             folder=folder,
         )

@@ -2,6 +2,8 @@
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from shared.campaign.spec import LoraSection, TrainingSection
 from shared.wire.tasks.leases import FailureKind
 
 log = logging.getLogger(__name__)
+
+_MOST_ROWS = 2
+"""Enough to show whether a step works: what fits is not known yet, and even the shortest rows may be long."""
 
 
 def try_a_step(
@@ -50,34 +55,41 @@ def try_a_step(
         micro_batch: the most rows that go through the model at once.
         folder: the task's.
     """
-    n_rows = micro_batch_of(section.batch_size, micro_batch)
+    n_rows = micro_batch_of(section.batch_size, min(micro_batch, _MOST_ROWS))
     shortest = np.resize(np.argsort(samples.lengths, kind="stable"), n_rows)  # (n_rows,)
     reference = np.zeros((n_rows, samples.n_completions)) if training.needs_reference else None
+    with (
+        _in_words(kind),
+        base.adapter(lora, seed=0) as attached,
+        tempfile.TemporaryDirectory(dir=folder, prefix=TRAINER_FOLDER_PREFIX) as trainer_folder,
+    ):
+        attached.draw(seed=0)
+        settings = TrainerSettings(
+            folder=trainer_folder,
+            training=section.model_copy(update={"batch_size": n_rows, "warmup_steps": 0}),
+            learning_rate=section.learning_rate,
+            micro_batch=n_rows,
+            seed=0,
+            autocast_dtype=base.autocast_dtype,
+        )
+        step = Training(
+            kind=kind,
+            kind_training=training,
+            language_model=base.language_model,
+            attached=attached,
+            examples=make_examples(training, kind, samples, shortest, reference),
+            tokenizer=tokenizer,
+            settings=settings,
+            client_steps=ClientSteps(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters),
+        )
+        train_with(OWN_STACK, step)
+
+
+@contextmanager
+def _in_words(kind: str) -> Iterator[None]:
+    """Raise TaskFailed (base-model) for what a step of training raises, but not if memory or the disk was exhausted."""
     try:
-        with (
-            base.adapter(lora, seed=0) as attached,
-            tempfile.TemporaryDirectory(dir=folder, prefix=TRAINER_FOLDER_PREFIX) as trainer_folder,
-        ):
-            attached.draw(seed=0)
-            settings = TrainerSettings(
-                folder=trainer_folder,
-                training=section.model_copy(update={"batch_size": n_rows, "warmup_steps": 0}),
-                learning_rate=section.learning_rate,
-                micro_batch=n_rows,
-                seed=0,
-                autocast_dtype=base.autocast_dtype,
-            )
-            training_of_a_step = Training(
-                kind=kind,
-                kind_training=training,
-                language_model=base.language_model,
-                attached=attached,
-                examples=make_examples(training, kind, samples, shortest, reference),
-                tokenizer=tokenizer,
-                settings=settings,
-                client_steps=ClientSteps(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters),
-            )
-            train_with(OWN_STACK, training_of_a_step)
+        yield
     except TaskFailed as error:
         if error.failure.kind is FailureKind.CRASH:  # the loss is not finite
             raise untrainable("its loss in training mode is not finite") from error

@@ -17,7 +17,7 @@ from torch import Tensor
 
 _HEAD_CHUNK, _HEAD_TOKENS, _HEAD_COPIES = 32_768, 4096, 4
 """The logits that TRL's fused head computes at once of a scored token, in float32; the tokens; copies of them."""
-_CPU_TOKENS = 512
+CPU_TOKENS = 512
 """Tokens at once beyond which a CPU gets no faster."""
 _SHARE = 0.8
 """Of the free memory: the rest is for temporary tensors and for what the allocator cannot join."""
@@ -108,7 +108,7 @@ def choose(
             tokens, scored = (each.reshape(-1, size).sum(axis=1) for each in (n_tokens, n_scored))  # (k / size,)
             if padded:
                 tokens = n_tokens.reshape(-1, size).max(axis=1) * size
-            if size > 2 and on_cpu and tokens.max() > _CPU_TOKENS:
+            if size > 2 and on_cpu and tokens.max() > CPU_TOKENS:
                 continue
             # of all micro-batches the one that needs most
             largest = max(need.bytes(int(t), int(s), recomputes=way) for t, s in zip(tokens, scored, strict=True))

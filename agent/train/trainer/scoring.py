@@ -1,6 +1,6 @@
 """Log-probabilities of rows under a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from trl.trainer.utils import add_fused_lm_head
 from agent.train.base.device import autocast
 from agent.train.data.tokens import TokenRows
 from agent.train.trainer.loss import collate, score_only_supervised
+from agent.train.trainer.need import CPU_TOKENS
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def log_probabilities(
         model: the model to call: the language model itself, or a PEFT model that wraps it.
         language_model: the language model in *model*, which gets a head.
         rows: the rows to score.
-        micro_batch: rows that go through the model at once.
+        micro_batch: the most rows that go through the model at once; fewer do on a CPU, see ``CPU_TOKENS``.
         autocast_dtype: the dtype of a bfloat16 or float16 base, else None. Head and softmax are float32 in any case.
         report: called with the number of rows done.
         together: of neighbouring rows, which divide n and go through the model together: the completions of one row.
@@ -92,18 +93,27 @@ def log_probabilities(
     model.eval()
     add_head(language_model)
     device = next(language_model.parameters()).device
-    groups = np.arange(len(rows)).reshape(-1, together)  # (n / together, together)
-    longest = rows.lengths[groups].max(axis=1)
-    groups = groups[np.argsort(-longest, kind="stable")]  # the longest first, so that lack of memory shows at once
-    n_groups = max(1, micro_batch // together)
     sums = np.empty(len(rows), dtype=np.float64)
     with torch.no_grad(), autocast(device, autocast_dtype):
         done = 0
-        for begin in range(0, len(groups), n_groups):
-            batch = groups[begin : begin + n_groups].ravel()  # (b,)
+        for batch in _batches(rows, together, micro_batch, on_cpu=device.type == "cpu"):  # (b,)
             inputs = {key: value.to(device) for key, value in collate([rows.example(int(i)) for i in batch]).items()}
             output = model(**inputs, fused_lm_head=True)
             sums[batch] = output.log_probs.double().sum(dim=1).tolist()  # (b, tokens − 1) → (b,)
             done += len(batch)
             report(done)
     return sums
+
+
+def _batches(rows: TokenRows, together: int, micro_batch: int, *, on_cpu: bool) -> Iterator[NDArray[np.int64]]:
+    """The rows of each batch, the longest first, so that lack of memory shows at once; as in ``log_probabilities``."""
+    groups = np.arange(len(rows)).reshape(-1, together)  # (n / together, together)
+    longest = rows.lengths[groups].max(axis=1)
+    order = np.argsort(-longest, kind="stable")
+    begin = 0
+    while begin < len(order):
+        n_groups = max(1, micro_batch // together)
+        if on_cpu:
+            n_groups = min(n_groups, max(1, CPU_TOKENS // int(together * longest[order[begin]])))
+        yield groups[order[begin : begin + n_groups]].ravel()
+        begin += n_groups
