@@ -76,7 +76,7 @@ class Plugins:
             raise UnknownPlugin(self.what, name, self.names())
         try:
             module: ModuleType = self.installed[name].load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plug-in does not end the process that looks at it
             log.exception("the %s %s cannot be loaded", self.what, name)
             raise self.broken(name, f"loading it ended in {type(error).__name__}; the log has the reason") from error
         if missing := [part for part in self._parts if not hasattr(module, part)]:

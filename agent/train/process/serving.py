@@ -39,7 +39,7 @@ def serve(lines: Iterable[bytes], send: Callable[[Message], None], orders: Order
         except TaskFailed as error:
             traceback.print_exc()
             answer = Failed(failure=error.failure, private=error.private, ends_child=_must_end(worker))
-        except Exception as error:  # noqa: BLE001 - the parent gets an answer to every order
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an answer to every order, whatever a plug-in does
             traceback.print_exc()
             answer = _out_of_memory(error, worker) or _crash(error, ends_child=_must_end(worker))
         send(answer)
@@ -57,7 +57,7 @@ def open_worker(order: Order[Any]) -> "Worker":
     if order.compute.hub_kernels:
         allow_hub_kernels()
     if order.compute.trainer != OWN:
-        with suppress(Exception):  # said in words where the trainer is asked for
+        with suppress(Exception, SystemExit):  # said in words where the trainer is asked for
             installed()[order.compute.trainer].load()  # before the libraries that it may patch
     from agent.train.worker import Worker, handler_of
 
@@ -71,13 +71,13 @@ def _must_end(worker: "Worker | None") -> bool:
     return worker is not None and worker.warm.ranks.broken
 
 
-def _crash(error: Exception, *, ends_child: bool) -> Failed:
+def _crash(error: BaseException, *, ends_child: bool) -> Failed:
     # the text of an unexpected error may quote a row, and messages leave this machine
     message = f"{type(error).__name__} in the training process; see the agent's log"
     return Failed(failure=Failure.of(FailureKind.CRASH, message), ends_child=ends_child)
 
 
-def _out_of_memory(error: Exception, worker: "Worker | None") -> OutOfMemory | None:
+def _out_of_memory(error: BaseException, worker: "Worker | None") -> OutOfMemory | None:
     if worker is None:
         return None
     from agent.train.process import memory

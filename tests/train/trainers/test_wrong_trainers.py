@@ -44,6 +44,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "nan_weights": ("its update is not that of Fedloom's own trainer", {}),
     "raises": ("training ended in ValueError; see the agent's log", {}),
     "raises_on_load": ("loading the base model ended in RuntimeError; see the agent's log", {}),
+    "exits": ("training ended in SystemExit; see the agent's log", {}),
+    "exits_at_import": ("is installed but cannot be used: loading it ended in SystemExit", {}),
     "no_module": ("is installed but cannot be used: loading it ended in ModuleNotFoundError", {}),
     "no_stack": ("is installed but cannot be used: its module has no Stack", {}),
     "no_derived_stack": ("its Stack is not derived from agent.train.stack.base.Stack", {}),

@@ -288,6 +288,7 @@ def server(**attributes: Any) -> type[ServerHalf[Any]]:
         (Module(Server=server(broadcast=("m",))), "its Server.broadcast names m, which Server.state lacks"),
         (Module(Server=server(state=("a",), client_sums=("c",))), "its Server.client_sums names c, which"),
         (ImportError("no module named x"), "loading it ended in ImportError; the log has the reason"),
+        (SystemExit(3), "loading it ended in SystemExit; the log has the reason"),
     ],
 )
 def test_a_broken_plug_in_is_refused_in_words_and_hides_no_other_algorithm(
@@ -295,7 +296,7 @@ def test_a_broken_plug_in_is_refused_in_words_and_hides_no_other_algorithm(
 ) -> None:
     class Entry:
         def load(self) -> Any:
-            if isinstance(module, Exception):
+            if isinstance(module, BaseException):
                 raise module
             return module
 

@@ -208,6 +208,11 @@ class RaisesOnLoad(Loop):
         raise RuntimeError(f"{source.folder} is not for me")
 
 
+class Exits(Loop):
+    def train(self, training: Any) -> None:
+        raise SystemExit(3)
+
+
 class NotDerived:
     pass
 
