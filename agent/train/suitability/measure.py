@@ -15,8 +15,8 @@ from agent.train.base.model import Base
 from agent.train.base.refusals import untrainable
 from agent.train.data.tokens import TokenRows
 from agent.train.process import memory
-from agent.train.suitability.activations import bytes_per_token
 from agent.train.suitability.gradient import check_gradient
+from agent.train.suitability.in_training import in_training
 from agent.train.suitability.probe import (
     change_of_earlier_logits,
     forked,
@@ -49,6 +49,7 @@ class Measured(BaseModel):
         padded_because: why the rows of a batch are padded; None if they are joined.
         shares: whether what several of them begin with is computed once.
         bytes_per_token: what a backward pass needs of each token; 0 for the bare model, which is not trained.
+        draws: whether it draws at random in training, for dropout or whatever else.
         notices: what the operator should know.
     """
 
@@ -58,6 +59,7 @@ class Measured(BaseModel):
     padded_because: str | None
     shares: bool = False
     bytes_per_token: int = 0
+    draws: bool = True
     notices: tuple[str, ...] = ()
 
 
@@ -120,12 +122,14 @@ def _judge(
     padded_because: str | None = "its own head scores them"
     if not own_head:
         padded_because = _why_padded(base, model, probes, losses, micro_batch=max(2, micro_batch), exact=exact)
-    n_bytes = 0
+    n_bytes, draws = 0, True
     if attached is not None:
         check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
-        n_bytes = bytes_per_token(base, attached, probes, own_head=own_head)
+        n_bytes, draws = in_training(base, attached, probes, own_head=own_head)
     shares = padded_because is None and _can_share(base, model, probes, exact=exact)
-    return Measured(own_head=own_head, padded_because=padded_because, shares=shares, bytes_per_token=n_bytes)
+    return Measured(
+        own_head=own_head, padded_because=padded_because, shares=shares, bytes_per_token=n_bytes, draws=draws
+    )
 
 
 def _why_padded(

@@ -95,7 +95,7 @@ def versions(quantization: Quantization | None) -> list[str]:
 
 def _mark(base: Base, verdict: Verdict) -> None:
     mark_own_head(base.language_model, needed=verdict.own_head)
-    mark_joining(base.language_model, joins=verdict.padded_because is None, shares=verdict.shares)
+    mark_joining(base.language_model, joins=verdict.padded_because is None, shares=verdict.shares, draws=verdict.draws)
     if verdict.padded_because is not None:
         log.info("rows are padded, which takes longer than joining them: %s", verdict.padded_because)
 

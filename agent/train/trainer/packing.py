@@ -16,14 +16,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from agent.train.trainer.layout import Layout
 
-_JOINS, _SHARES = "joins_rows", "shares_beginnings"
+_JOINS, _SHARES, _DRAWS = "joins_rows", "shares_beginnings", "draws_in_training"
 _SDPA = "sdpa"
 _ATTEND = {"full_attention", "sliding_attention"}
 """Types of layers in which a token takes only from those that it attends to, by their distance alone."""
@@ -41,23 +41,17 @@ def joins_rows(model: Any) -> bool:
 
 
 def shares_beginnings(model: Any) -> bool:
-    """Whether the language model is marked to take the beginnings that rows share once, and draws nothing at random."""
-    return bool(getattr(model, _SHARES, False)) and not (model.training and _draws(model))
+    """Whether the language model is marked to take the beginnings that rows share once.
+
+    Not in training if it draws at random there: each row has to have its own dropout.
+    """
+    return bool(getattr(model, _SHARES, False)) and not (model.training and getattr(model, _DRAWS, True))
 
 
-def mark_joining(model: Any, *, joins: bool, shares: bool) -> None:
+def mark_joining(model: Any, *, joins: bool, shares: bool, draws: bool) -> None:
     """Mark the language model."""
-    setattr(model, _JOINS, joins)
-    setattr(model, _SHARES, shares)
-
-
-def _draws(model: Any) -> bool:
-    """Whether the model drops values or adds noise in training: each row has to have its own."""
-    config = model.config.get_text_config().to_dict()
-    rates = (value for key, value in config.items() if "drop" in key or "jitter" in key)
-    return any(isinstance(each, (int, float)) and each > 0 for each in rates) or any(
-        module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout)
-    )
+    for name, value in ((_JOINS, joins), (_SHARES, shares), (_DRAWS, draws)):
+        setattr(model, name, value)
 
 
 def why_not(model: Any) -> str | None:

@@ -21,8 +21,8 @@ class OddForCausalLM(LlamaForCausalLM):
     ``warmer`` divides the logits, and ``capped`` caps them, under no name that a library knows. ``peeks`` adds the
     logits of the next position, and ``peeks-far`` does so in long rows only. ``mixes`` lets the rows of a batch change
     one another. ``spare`` has a layer that it never calls, and ``idle`` one whose output it drops. ``stiff`` passes no
-    gradient. ``overflows`` has logits that are not finite, and ``diverges`` in training mode only. ``fails`` and
-    ``asserts`` raise errors, and ``trains-badly`` does so in training mode only.
+    gradient. ``noisy`` adds noise in training mode. ``overflows`` has logits that are not finite, and ``diverges`` in
+    training mode only. ``fails`` and ``asserts`` raise errors, and ``trains-badly`` does so in training mode only.
     """
 
     config_class = OddConfig
@@ -42,6 +42,8 @@ class OddForCausalLM(LlamaForCausalLM):
             output.last_hidden_state = hidden + 0 * self.spare(hidden)
         elif self.config.oddity == "diverges" and backbone.training:
             output.last_hidden_state = hidden * float("nan")
+        elif self.config.oddity == "noisy" and backbone.training:
+            output.last_hidden_state = hidden + 0.1 * torch.randn_like(hidden)
         elif self.config.oddity == "stiff":
             output.last_hidden_state = hidden.detach()
         elif self.config.oddity == "trains-badly" and backbone.training:

@@ -17,6 +17,7 @@ from agent.train.data.sampling import sample_rows
 from agent.train.data.tokens import TokenRows
 from agent.train.suitability import verdicts
 from agent.train.suitability.probe import plain_log_probabilities, probe_rows
+from agent.train.trainer.packing import shares_beginnings
 from agent.train.worker import Worker
 from shared.campaign.spec import BaseSection, LoraSection
 from shared.wire.tasks.leases import FailureKind
@@ -97,6 +98,20 @@ def test_a_faulty_model_is_refused_in_prepare_with_the_reason(
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
     assert reason in caught.value.failure.message
     assert "secret" not in caught.value.failure.message
+
+
+@pytest.mark.parametrize(("oddity", "dropout", "shares"), [("", 0.0, True), ("", 0.1, False), ("noisy", 0.0, False)])
+def test_rows_share_no_beginning_in_training_where_something_is_drawn(
+    odd_lab: Callable[[str], Lab], oddity: str, dropout: float, shares: bool
+) -> None:
+    """Whatever draws, under whatever name: each row has its own dropout or noise. In evaluation nothing is drawn."""
+    lab = odd_lab(oddity)
+    lab.data = write_rows(lab.folder / "long.jsonl", LONG)
+    work(lab, lab.prepare_job(lora=LoraSection(rank=4, alpha=8, dropout=dropout)))
+    base = lab.worker.warm.models._base
+    assert base is not None
+    assert shares_beginnings(base.language_model.train()) is shares
+    assert shares_beginnings(base.language_model.eval())
 
 
 @pytest.mark.parametrize("oddity", ["warmer", "capped"])
