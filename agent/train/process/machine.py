@@ -17,7 +17,7 @@ def describe_machine(device: torch.device, dtype: torch.dtype, processes: int = 
     """Name the kind of processor, the number of its threads and processes, and the libraries with their versions.
 
     On CPUs two trainings with equal descriptions give equal bits if the base is float32 and neither was short of memory:
-    the micro-batch is left out, as it tells the lengths of rows. Nothing in it identifies a machine.
+    the micro-batch is left out, as it tells lengths of rows. Nothing in it identifies a machine.
 
     Args:
         device: where the base is.
