@@ -16,8 +16,8 @@ _CPUS = Path("/proc/cpuinfo")
 def describe_machine(device: torch.device, dtype: torch.dtype, processes: int = 1, trainer: str = "") -> str:
     """Name the kind of processor, the number of its threads and processes, and the libraries with their versions.
 
-    On CPUs two trainings with equal descriptions give equal bits if the base is float32 and neither was short of memory:
-    the micro-batch is left out, as it tells lengths of rows. Nothing in it identifies a machine.
+    On CPUs two trainings with equal descriptions give equal bits if the base is float32, and neither was short of
+    memory: the micro-batch is left out, as it tells lengths of rows. Nothing in it identifies a machine.
 
     Args:
         device: where the base is.
